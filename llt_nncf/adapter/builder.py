@@ -1,0 +1,112 @@
+"""The builder: NNCF's quantization with switchable quantizers in the places of its own."""
+
+from typing import Any
+
+from nncf import NNCFConfig
+from nncf.config.extractors import extract_range_init_params
+from nncf.torch.algo_selector import PT_COMPRESSION_ALGORITHMS
+from nncf.torch.graph.transformations.layout import PTTransformationLayout
+from nncf.torch.nncf_network import NNCFNetwork
+from nncf.torch.quantization.algo import QuantizationBuilder
+from nncf.torch.quantization.init_range import PTRangeInitParams
+from nncf.torch.quantization.layers import PTQuantizerSetup
+
+from llt_nncf.adapter.controller import LltQuantizationController
+from llt_nncf.adapter.layer_survey import LayerSurvey
+from llt_nncf.adapter.layer_survey import assign_candidates
+from llt_nncf.adapter.layer_survey import survey_layers
+from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
+from llt_nncf.adapter.nncf_schema import check_config
+from llt_nncf.config import ALGORITHM_NAME
+from llt_nncf.config import LltConfig
+from llt_nncf.indicators import QuantizerSet
+
+
+@PT_COMPRESSION_ALGORITHMS.register(ALGORITHM_NAME)
+class LltQuantizationBuilder(QuantizationBuilder):
+    """
+    Places quantizers with NNCF's solver, scopes, hardware config and range initialisation.
+
+    :param config: The NNCF config; its section is checked here too, for configs that were not loaded from JSON.
+    :param should_init: ``False`` on resume: no initialisation, no importance training, no search.
+    :raises ConfigError: If the section has faults.
+    """
+
+    def __init__(self, config: NNCFConfig, should_init: bool = True):
+        check_config(config)
+        super().__init__(config, should_init)
+        self._llt_config = LltConfig.from_section(self._algo_config, log_dir=config.get("log_dir"))
+        self._survey: LayerSurvey | None = None
+
+    def _get_algo_specific_config_section(self) -> dict[str, Any]:
+        section = super()._get_algo_specific_config_section()
+        # One step size per tensor unless asked otherwise: it is the importance indicator, and folding batch norm makes
+        # it one per channel in the exported file anyway. The overflow fix would make 8-bit weights 7-bit ones behind
+        # the policy's back; "fixed_bits": 7 says so openly.
+        weights = {"per_channel": False, **section.get("weights", {})}
+        return {**section, "weights": weights, "overflow_fix": "disable"}
+
+    def _parse_init_params(self) -> None:
+        # The base class looks for its own algorithm's name in the config, and for HAWQ's settings.
+        params = extract_range_init_params(self.config, self.name)
+        self._range_init_params = None if params is None else PTRangeInitParams(**params)
+
+    def _get_quantizer_setup(self, target_model: NNCFNetwork) -> PTQuantizerSetup:
+        setup = super()._get_quantizer_setup(target_model)
+        assign_candidates(
+            setup,
+            target_model.nncf.get_original_graph(),
+            candidate_bits=self._llt_config.candidate_bits,
+            fixed_bits=self._llt_config.fixed_bits,
+        )
+        return setup
+
+    def _get_transformation_layout(self, target_model: NNCFNetwork) -> PTTransformationLayout:
+        layout = super()._get_transformation_layout(target_model)
+        self._survey = survey_layers(self._pt_quantizer_setup, target_model)
+        return layout
+
+    def _load_state_without_name(self, state_without_name: dict[str, Any]) -> None:
+        super()._load_state_without_name(state_without_name)
+        points = state_without_name[self._state_names.QUANTIZER_SETUP]["quantization_points"]
+        for point_id, state in points.items():
+            spec = {name: state["qspec"][name] for name in SwitchableQuantizerSpec.get_arg_names()}
+            self._pt_quantizer_setup.quantization_points[int(point_id)].qspec = SwitchableQuantizerSpec(**spec)
+
+    def _are_frozen_layers_allowed(self) -> tuple[bool, str]:
+        return (
+            True,
+            f"Frozen layers are allowed for {ALGORITHM_NAME}: their step sizes are trained, their weights are not",
+        )
+
+    def initialize(self, model: NNCFNetwork) -> None:
+        """Left to the controller, which has what it takes; NNCF builds that right after."""
+
+    def _build_controller(self, model: NNCFNetwork) -> LltQuantizationController:
+        controller = LltQuantizationController(
+            model,
+            self.config,
+            self._debug_interface,
+            self._weight_quantizers,
+            self._non_weight_quantizers,
+            self._groups_of_adjacent_quantizers,
+            self._quantizers_input_shapes,
+            build_time_metric_info=self._build_time_metric_infos,
+            build_time_range_init_params=self._range_init_params,
+            llt_config=self._llt_config,
+            survey=self._survey,
+            quantizers=self._quantizer_set(),
+        )
+        if self.should_init:
+            controller.initialize()
+        return controller
+
+    def _quantizer_set(self) -> QuantizerSet:
+        modules = {**self._weight_quantizers, **self._non_weight_quantizers}
+        by_point = {
+            point_id: modules[module_id].quantizer_module_ref.core
+            for point_id, module_id in self._setup_to_module_id_translation_dict.items()
+        }
+        weights = {name: by_point[point] for name, point in self._survey.weight_points.items()}
+        activations = {name: by_point[point] for name, point in self._survey.activation_points.items()}
+        return QuantizerSet(self._survey.table, weights, activations)

@@ -1,0 +1,334 @@
+"""The controller: what a training script holds on to."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from nncf import NNCFConfig
+from nncf.api.compression import CompressionStage
+from nncf.common.logging import nncf_logger
+from nncf.common.statistics import NNCFStatistics
+from nncf.config.extractors import BNAdaptDataLoaderNotFoundError
+from nncf.config.extractors import extract_algo_specific_config
+from nncf.config.extractors import extract_bn_adaptation_init_params
+from nncf.config.extractors import has_bn_section
+from nncf.parameters import StripFormat
+from nncf.common.initialization.batchnorm_adaptation import BatchnormAdaptationAlgorithm
+from nncf.torch.exporter import get_export_args
+from nncf.torch.graph.transformations.commands import ExtraCompressionModuleType
+from nncf.torch.nncf_network import NNCFNetwork
+from nncf.torch.quantization.algo import QuantizationController
+from nncf.torch.utils import is_main_process
+from torch import nn
+
+from llt_nncf.adapter.freezing import freeze
+from llt_nncf.adapter.init_batches import InitBatches
+from llt_nncf.adapter.layer_survey import LayerSurvey
+from llt_nncf.adapter.scheduler import LltScheduler
+from llt_nncf.adapter.statistics import LltStatistics
+from llt_nncf.adapter.statistics import policy_table
+from llt_nncf.allocation import allocate_bits
+from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.config import ALGORITHM_NAME
+from llt_nncf.config import LltConfig
+from llt_nncf.errors import ExportError
+from llt_nncf.errors import StageError
+from llt_nncf.export import export_onnx
+from llt_nncf.indicators import QuantizerSet
+from llt_nncf.indicators import policy_rounds
+from llt_nncf.indicators import start_step_sizes
+from llt_nncf.indicators import train_indicators
+
+_START_SAMPLES = 256
+
+
+class LltQuantizationController(QuantizationController):
+    """
+    Takes the model through importance training, search and fine-tuning, and out by freezing and export.
+
+    The positional parameters and the first keywords are those of NNCF's ``QuantizationController``.
+
+    :param llt_config: The section's own values.
+    :param survey: The model's layers.
+    :param quantizers: Their quantizers.
+    """
+
+    def __init__(
+        self,
+        target_model: NNCFNetwork,
+        config: NNCFConfig,
+        *nncf_arguments: Any,
+        llt_config: LltConfig,
+        survey: LayerSurvey,
+        quantizers: QuantizerSet,
+        **nncf_keywords: Any,
+    ):
+        super().__init__(target_model, config, *nncf_arguments, **nncf_keywords)
+        self._llt_config = llt_config
+        self._survey = survey
+        self._quantizers = quantizers
+        self._scheduler = LltScheduler(self, llt_config.importance.epochs)
+        self._importance_steps = 0
+        self.policy: BitPolicy | None = None
+        self.indicators: IndicatorTable | None = None
+
+    def initialize(self) -> None:
+        """
+        Start values, and then, by the config: a given policy; a search on given indicators; importance training and
+        search; or nothing more, when the script's own loop trains the indicators.
+
+        :raises InfeasibleBudgetError: Before any training, if no policy meets the budget.
+        :raises MissingInitArgsError: If training is to be done here and no loader or criterion was registered.
+        """
+        config = self._llt_config
+        self._save("layers.json", self._survey.table)
+        self._start_step_sizes()
+        if config.budget is not None:
+            # Searches once on the start values, so that a budget that cannot be met ends here and not after training.
+            allocate_bits(self._quantizers.read_indicators("start values"), config.budget, alpha=config.alpha)
+        if config.policy is not None:
+            self.apply_policy(BitPolicy.load(config.policy))
+        elif config.indicators is not None:
+            self.search(IndicatorTable.load(config.indicators))
+        elif config.importance.where == "init":
+            self._train_indicators()
+            self.search()
+
+    def policies(self, model: nn.Module | None = None) -> Iterator[str]:
+        """
+        Switches the quantizers through the passes of one step; the loop body does one forward and backward pass.
+
+        While the indicators are trained these are the uniform policies and the sampled ones (Algorithm 1), whose
+        gradients add up; afterwards it is exactly one pass with the chosen policy. ::
+
+            optimizer.zero_grad()
+            for _ in compression_ctrl.policies():
+                loss = criterion(model(images), target) + compression_ctrl.loss()
+                loss.backward()
+            optimizer.step()
+
+        :param model: A ``DistributedDataParallel`` wrapper, whose gradients are then exchanged in the last pass only.
+        :return: Yields the name of each pass.
+        """
+        if self.policy is not None:
+            yield "policy"
+            return
+        importance = self._llt_config.importance
+        candidates = self._llt_config.candidate_bits
+        last = len(candidates) + importance.sampled_policies - 1
+        rounds = policy_rounds(
+            self._quantizers,
+            candidates,
+            sampled_policies=importance.sampled_policies,
+            seed=importance.seed,
+            step=self._importance_steps,
+        )
+        for index, name in enumerate(rounds):
+            with model.no_sync() if index < last and hasattr(model, "no_sync") else nullcontext():
+                yield name
+        self._importance_steps += 1
+
+    def search(self, indicators: IndicatorTable | None = None) -> BitPolicy:
+        """
+        Finds the policy of the least summed importance within the budget, and switches to it.
+
+        :param indicators: Indicators of this model's layers; by default the step sizes as they are now.
+        :return: The policy, also in ``self.policy``.
+        :raises StageError: If the script's loop was to train the indicators and never went through ``policies()``.
+        :raises InfeasibleBudgetError: If no policy meets the budget.
+        """
+        config = self._llt_config
+        if indicators is None:
+            if self._importance_steps == 0:
+                msg = (
+                    "The search was due, but no importance training has happened: wrap forward and backward in "
+                    '"for _ in compression_ctrl.policies():", or set compression.importance.where to "init".'
+                )
+                raise StageError(msg)
+            importance = config.importance
+            source = f"step sizes after {self._importance_steps} steps of importance training, seed {importance.seed}"
+            indicators = self._quantizers.read_indicators(source)
+            self._save("indicators.json", indicators)
+        if indicators.table != self._survey.table:
+            msg = "The indicators were trained for other layers than this model has; train them again."
+            raise StageError(msg)
+        self.indicators = indicators
+        allocation = allocate_bits(
+            indicators, config.budget, alpha=config.alpha, time_limit_s=config.search_time_limit_s
+        )
+        self.apply_policy(allocation.policy)
+        return allocation.policy
+
+    def apply_policy(self, policy: BitPolicy) -> None:
+        """
+        Switches every quantizer to ``policy`` and adapts the batch norms to it.
+
+        :raises ArtifactError: If the policy does not fit the model's layers.
+        """
+        self._quantizers.apply(policy)
+        self.policy = policy
+        self._save("policy.json", policy)
+        nncf_logger.info(f"Bit-widths in use:\n{policy_table(self._survey.table, policy)}")
+        self._adapt_batch_norms()
+
+    def compression_stage(self) -> CompressionStage:
+        """Fully compressed once a policy is in force, partially while the indicators are trained."""
+        return CompressionStage.PARTIALLY_COMPRESSED if self.policy is None else CompressionStage.FULLY_COMPRESSED
+
+    def statistics(self, quickly_collected_only: bool = False) -> NNCFStatistics:
+        """Returns NNCF's statistics with the bits of every layer in ``quantization``."""
+        statistics = NNCFStatistics()
+        statistics.register("quantization", LltStatistics(self._quantizers, self.policy))
+        return statistics
+
+    def get_state(self) -> dict[str, dict[str, Any]]:
+        state = super().get_state()
+        state[self.name]["importance_steps"] = self._importance_steps
+        state[self.name]["policy"] = None if self.policy is None else self.policy.to_dict()
+        return state
+
+    def load_state(self, state: dict[str, dict[str, Any]]) -> None:
+        own = state.get(self.name, {})
+        self._importance_steps = own.get("importance_steps", 0)
+        if own.get("policy") is not None:
+            self.policy = BitPolicy.from_dict(own["policy"], "compression state")
+            self._quantizers.apply(self.policy)
+        super().load_state(state)
+
+    def strip_model(
+        self, model: NNCFNetwork, do_copy: bool = False, strip_format: StripFormat = StripFormat.NATIVE
+    ) -> NNCFNetwork:
+        """
+        Freezes the model: integer weights, fixed activation grids, folded batch norms, biases on the int32 grid.
+
+        :param model: The compressed model.
+        :param do_copy: Leaves ``model`` as it is and returns a copy.
+        :param strip_format: Only NNCF's default.
+        :return: The frozen model, in evaluation mode; ``export_onnx`` takes it.
+        :raises StageError: If no policy is in force yet.
+        """
+        if self.policy is None:
+            msg = "There is no policy to freeze yet: finish importance training (the search follows it), then strip or export."
+            raise StageError(msg)
+        if strip_format != StripFormat.NATIVE:
+            msg = f"strip_format={strip_format} is not supported: use the default, StripFormat.NATIVE."
+            raise ExportError(msg)
+        keys = self._activation_keys()
+        if do_copy:
+            # Without the controller, which holds on to the training data.
+            model.nncf.set_compression_controller(None)
+            try:
+                frozen = copy.deepcopy(model)
+            finally:
+                model.nncf.set_compression_controller(self)
+            model = frozen
+        freeze(model, self._survey, keys)
+        return model
+
+    def export_model(
+        self,
+        save_path: str,
+        save_format: str | None = None,
+        input_names: list[str] | None = None,
+        output_names: list[str] | None = None,
+        model_args: tuple[Any, ...] | None = None,
+    ) -> None:
+        """
+        Writes the frozen model as ONNX in which ONNX Runtime and OpenVINO run int8 kernels; the model stays trainable.
+
+        :param save_path: The file.
+        :param save_format: ``None`` or ``onnx``.
+        :param input_names: Names of the graph's inputs.
+        :param output_names: Names of the graph's outputs.
+        :param model_args: Further arguments of the model's forward, as NNCF's ``export_model`` takes them.
+        :raises StageError: If no policy is in force yet.
+        :raises ExportError: If the format is another one, or a node cannot be written exactly.
+        """
+        if save_format not in (None, "onnx"):
+            msg = f"save_format={save_format!r} is not supported: leave it out or give 'onnx'."
+            raise ExportError(msg)
+        frozen = self.strip_model(self.model, do_copy=True).cpu()
+        *args, kwargs = get_export_args(frozen, model_args=model_args, device="cpu")
+        frozen.nncf.disable_dynamic_graph_building()
+        export_onnx(
+            frozen,
+            (*args, kwargs) if kwargs else tuple(args),
+            save_path,
+            policy=self.policy,
+            input_names=input_names,
+            output_names=output_names,
+        )
+
+    def _get_algo_config(self) -> dict[str, Any]:
+        return extract_algo_specific_config(self.config, ALGORITHM_NAME)
+
+    def _activation_keys(self) -> dict[str, str]:
+        storage = self.model.nncf.get_compression_modules_by_type(ExtraCompressionModuleType.EXTERNAL_QUANTIZER)
+        keys = {id(module.core): key for key, module in storage.items()}
+        return {name: keys[id(core)] for name, core in self._quantizers.activations.items()}
+
+    def _start_step_sizes(self) -> None:
+        batches = InitBatches.for_statistics(self.config)
+        if batches is None:
+            nncf_logger.warning(
+                "llt_quantization: no data loader was registered, so the step sizes have no start values from data. "
+                "Call register_default_init_args before create_compressed_model."
+            )
+            return
+        count = max(1, _START_SAMPLES // batches.batch_size)
+        start_step_sizes(self.model, self._quantizers, islice(batches, count), batches.forward)
+
+    def _train_indicators(self) -> None:
+        importance = self._llt_config.importance
+        batches = InitBatches.for_training(self.config)
+        was_training = self.model.training
+        kept = {
+            key: value.detach().clone()
+            for key, value in self.model.state_dict().items()
+            if importance.restore_weights and not key.endswith("raw_step_sizes")
+        }
+        result = train_indicators(
+            self.model,
+            self._quantizers,
+            batches,
+            lambda model, batch: batches.loss(model, batch),
+            candidate_bits=self._llt_config.candidate_bits,
+            epochs=importance.epochs,
+            max_steps=importance.max_steps,
+            learning_rate=importance.learning_rate,
+            momentum=importance.momentum,
+            weight_decay=importance.weight_decay,
+            sampled_policies=importance.sampled_policies,
+            aggregation=importance.aggregation,
+            seed=importance.seed,
+            on_step=_log_progress,
+        )
+        self._importance_steps = result.steps
+        self.model.load_state_dict(kept, strict=False)
+        self.model.train(was_training)
+
+    def _adapt_batch_norms(self) -> None:
+        try:
+            params = extract_bn_adaptation_init_params(self.config, ALGORITHM_NAME)
+        except BNAdaptDataLoaderNotFoundError:
+            if has_bn_section(self.config, ALGORITHM_NAME):
+                raise
+            return
+        if params is not None:
+            BatchnormAdaptationAlgorithm(**params).run(self.model)
+
+    def _save(self, file_name: str, artifact: Any) -> None:
+        if self._llt_config.artifacts_dir is not None and is_main_process():
+            artifact.save(Path(self._llt_config.artifacts_dir) / file_name)
+
+
+def _log_progress(step: int, losses: dict[str, float]) -> None:
+    if step == 1 or step % 50 == 0:
+        worst, best = max(losses.values()), min(losses.values())
+        nncf_logger.info(
+            f"Importance training, step {step}: loss {best:.3f} to {worst:.3f} over {len(losses)} policies"
+        )

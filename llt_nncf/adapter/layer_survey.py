@@ -1,0 +1,187 @@
+"""
+Reads the layers out of NNCF's graph and quantizer setup: which are searched, what feeds them, what they cost.
+
+The first and the last layer are fixed; so is whatever shares its activation quantizer with one of them. Activation
+quantizers that feed no layer (residual adds, pooling) stay at 8 bits. A layer that is called more than once is fixed as
+well: its calls may have different activation quantizers.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from nncf.common.graph import NNCFGraph
+from nncf.common.graph import NNCFNode
+from nncf.common.graph.layer_attributes import ConvolutionLayerAttributes
+from nncf.common.graph.layer_attributes import LinearLayerAttributes
+from nncf.torch.nncf_network import NNCFNetwork
+from nncf.torch.quantization.layers import PTQuantizationPoint
+from nncf.torch.quantization.layers import PTQuantizerSetup
+
+from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
+from llt_nncf.artifacts import Layer
+from llt_nncf.artifacts import LayerTable
+
+_UNSEARCHED_BITS = 8
+
+
+@dataclass(frozen=True)
+class LayerSurvey:
+    """
+    The layer table with the way back to NNCF.
+
+    :param table: The layers.
+    :param weight_points: Layer name to the id of its weight quantization point.
+    :param activation_points: Name of each activation quantizer to the id of its first quantization point.
+    :param nodes: Layer name to the node in NNCF's graph.
+    """
+
+    table: LayerTable
+    weight_points: dict[str, int]
+    activation_points: dict[str, int]
+    nodes: dict[str, NNCFNode]
+
+
+def assign_candidates(
+    setup: PTQuantizerSetup, graph: NNCFGraph, *, candidate_bits: tuple[int, ...], fixed_bits: int
+) -> None:
+    """
+    Replaces every quantizer spec of ``setup`` by one with candidate bit-widths, in place.
+
+    :param setup: NNCF's quantizer setup.
+    :param graph: NNCF's graph of the original model.
+    :param candidate_bits: Candidates of searched quantizers.
+    :param fixed_bits: The one candidate of fixed layers.
+    """
+    layers = _layer_nodes(graph)
+    calls = Counter(node.layer_name for node in layers)
+    fixed = {layers[0].layer_name, layers[-1].layer_name} | {name for name, count in calls.items() if count > 1}
+    node_layers = {node.node_name: node.layer_name for node in layers}
+    for point in _weight_points(setup).values():
+        is_fixed = node_layers.get(point.target_point.target_node_name) in fixed
+        bits = (fixed_bits,) if is_fixed else candidate_bits
+        point.qspec = SwitchableQuantizerSpec.extend(point.qspec, bits)
+    for point_ids in _activation_quantizers(setup):
+        fed = {node_layers[name] for name in _fed_nodes(setup, point_ids) if name in node_layers}
+        bits = candidate_bits if fed else (_UNSEARCHED_BITS,)
+        if fed & fixed:
+            bits = (fixed_bits,)
+        for point_id in point_ids:
+            point = setup.quantization_points[point_id]
+            point.qspec = SwitchableQuantizerSpec.extend(point.qspec, bits)
+
+
+def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
+    """
+    Builds the layer table.
+
+    :param setup: A setup with ``SwitchableQuantizerSpec``.
+    :param model: The model that it was made for.
+    """
+    graph = model.nncf.get_original_graph()
+    module_names = {id(module): name for name, module in model.named_modules()}
+    quantizers = _activation_quantizers(setup)
+    names = _readable_names([_point_name(setup.quantization_points[ids[0]]) for ids in quantizers])
+    feeding = {
+        node_name: (name, setup.quantization_points[ids[0]].qspec.candidate_bits)
+        for name, ids in zip(names, quantizers, strict=True)
+        for node_name in _fed_nodes(setup, ids)
+    }
+    weight_points = {point.target_point.target_node_name: point_id for point_id, point in _weight_points(setup).items()}
+
+    rows: dict[str, Layer] = {}
+    row_points: dict[str, int] = {}
+    nodes: dict[str, NNCFNode] = {}
+    for node in _layer_nodes(graph):
+        point_id = weight_points.get(node.node_name)
+        if point_id is None:
+            continue
+        layer_name = module_names[id(model.nncf.get_containing_module(node.node_name))]
+        if layer_name in rows:
+            continue
+        # A float input (quantize_inputs: false, an ignored scope) is counted at 8 bits and never searched.
+        group, activation_bits = feeding.get(node.node_name, (f"{layer_name} (float input)", (_UNSEARCHED_BITS,)))
+        rows[layer_name] = Layer(
+            name=layer_name,
+            macs=sum(_macs(graph, call) for call in _layer_nodes(graph) if call.layer_name == node.layer_name),
+            weight_count=_weight_count(node),
+            activation_group=group,
+            weight_bits=setup.quantization_points[point_id].qspec.candidate_bits,
+            activation_bits=activation_bits,
+        )
+        row_points[layer_name] = point_id
+        nodes[layer_name] = node
+    groups = {row.activation_group for row in rows.values()}
+    activation_points = {name: ids[0] for name, ids in zip(names, quantizers, strict=True)}
+    unsearched = {
+        name: setup.quantization_points[point_id].qspec.candidate_bits[0]
+        for name, point_id in activation_points.items()
+        if name not in groups
+    }
+    return LayerSurvey(LayerTable(tuple(rows.values()), unsearched), row_points, activation_points, nodes)
+
+
+def _layer_nodes(graph: NNCFGraph) -> list[NNCFNode]:
+    """Convolutions and linear layers in the order of the forward pass."""
+    kinds = (ConvolutionLayerAttributes, LinearLayerAttributes)
+    nodes = [node for node in graph.get_all_nodes() if isinstance(node.layer_attributes, kinds)]
+    return sorted(nodes, key=lambda node: node.node_id)
+
+
+def _weight_points(setup: PTQuantizerSetup) -> dict[int, PTQuantizationPoint]:
+    return {i: point for i, point in setup.quantization_points.items() if point.is_weight_quantization_point()}
+
+
+def _activation_quantizers(setup: PTQuantizerSetup) -> list[list[int]]:
+    """The activation quantization points, those of one quantizer (unified scales) together."""
+    unified = [sorted(ids) for ids in setup.unified_scale_groups.values()]
+    grouped = {point_id for ids in unified for point_id in ids}
+    points = setup.quantization_points
+    single = [[i] for i, point in points.items() if point.is_activation_quantization_point() and i not in grouped]
+    return [ids for ids in unified if points[ids[0]].is_activation_quantization_point()] + single
+
+
+def _fed_nodes(setup: PTQuantizerSetup, point_ids: list[int]) -> list[str]:
+    return [name for i in point_ids for name in setup.quantization_points[i].directly_quantized_operator_node_names]
+
+
+def _macs(graph: NNCFGraph, node: NNCFNode) -> int:
+    """Multiply-accumulates of one call for one sample: every output (transposed: input) element meets one filter."""
+    attributes = node.layer_attributes
+    transposed = getattr(attributes, "transpose", False)
+    edges = graph.get_input_edges(node) if transposed else graph.get_output_edges(node)
+    elements = 1
+    for size in edges[0].tensor_shape[1:]:
+        elements *= size
+    is_linear = isinstance(attributes, LinearLayerAttributes)
+    channels = (
+        attributes.out_features if is_linear else (attributes.in_channels if transposed else attributes.out_channels)
+    )
+    return elements * _weight_count(node) // channels
+
+
+def _weight_count(node: NNCFNode) -> int:
+    attributes = node.layer_attributes
+    if isinstance(attributes, LinearLayerAttributes):
+        return attributes.in_features * attributes.out_features
+    count = attributes.in_channels * attributes.out_channels // attributes.groups
+    for size in attributes.kernel_size:
+        count *= size
+    return count
+
+
+def _point_name(point: PTQuantizationPoint) -> str:
+    target = point.target_point
+    suffix = "" if target.input_port_id is None else f"|INPUT{target.input_port_id}"
+    return target.target_node_name + suffix
+
+
+def _readable_names(names: list[str]) -> list[str]:
+    """``Net/Sequential[layer1]/ReLU[relu]/relu__0`` becomes ``layer1.relu/relu__0``; kept as it is where that clashes."""
+    short = []
+    for name in names:
+        *scopes, operation = name.strip("/").split("/")
+        path = ".".join(found.group(1) for scope in scopes if (found := re.search(r"\[(.+)\]", scope)))
+        short.append(f"{path}/{operation}" if path else operation)
+    counts = Counter(short)
+    return [readable if counts[readable] == 1 else name for readable, name in zip(short, names, strict=True)]

@@ -1,0 +1,77 @@
+"""The section's schema in NNCF's own config validation."""
+
+from typing import Any
+
+from nncf import NNCFConfig
+from nncf.config.schema import REF_VS_ALGO_SCHEMA
+from nncf.config.schemata.algo.quantization import QUANTIZATION_SCHEMA
+
+from llt_nncf.config import ALGORITHM_NAME
+from llt_nncf.config import check_section
+from llt_nncf.config import section_properties
+from llt_nncf.errors import ConfigError
+
+# Keys of NNCF's quantization algorithm that mean the same here; its own code reads them.
+_SHARED_KEYS = (
+    "initializer",
+    "ignored_scopes",
+    "target_scopes",
+    "validate_scopes",
+    "quantize_inputs",
+    "quantize_outputs",
+    "compression_lr_multiplier",
+)
+_WEIGHT_KEYS = ("per_channel", "ignored_scopes", "target_scopes")
+_ACTIVATION_KEYS = ("ignored_scopes", "target_scopes", "unified_scale_ops")
+
+
+def full_properties() -> dict[str, Any]:
+    """Returns the schema of every key of the section: ours and those that it shares with NNCF's quantization."""
+    theirs = QUANTIZATION_SCHEMA["properties"]
+    shared = {key: theirs[key] for key in _SHARED_KEYS}
+    initializer = {k: v for k, v in shared["initializer"]["properties"].items() if k != "precision"}
+    shared["initializer"] = {**shared["initializer"], "properties": initializer}
+    for group, keys in (("weights", _WEIGHT_KEYS), ("activations", _ACTIVATION_KEYS)):
+        properties = {key: theirs[group]["properties"][key] for key in keys}
+        shared[group] = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**section_properties(), **shared}
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """
+    Checks every ``llt_quantization`` section of a config.
+
+    :param config: The config as loaded from JSON.
+    :raises ConfigError: With all faults, or if NNCF's own quantization stands beside ours.
+    """
+    compression = config.get("compression", [])
+    is_list = isinstance(compression, list)
+    sections = compression if is_list else [compression]
+    algorithms = [section.get("algorithm") for section in sections if isinstance(section, dict)]
+    for index, section in enumerate(sections):
+        if isinstance(section, dict) and section.get("algorithm") == ALGORITHM_NAME:
+            check_section(section, full_properties(), where=f"compression[{index}]" if is_list else "compression")
+    if ALGORITHM_NAME in algorithms and "quantization" in algorithms:
+        msg = f"compression: {ALGORITHM_NAME!r} and 'quantization' both quantize the model; keep one of them."
+        raise ConfigError(msg)
+
+
+def register_schema() -> None:
+    """Makes NNCF accept the section, and words faults in it before NNCF does (whose message names no key)."""
+    schema = NNCFConfig.schema()
+    if ALGORITHM_NAME in schema["$defs"]:
+        return
+    section = {"type": "object", "properties": full_properties(), "additionalProperties": False}
+    schema["$defs"][ALGORITHM_NAME] = section
+    REF_VS_ALGO_SCHEMA[ALGORITHM_NAME] = section
+    # The single-object and the array form of "compression" share one list: a reference appended twice would match twice.
+    alternatives = schema["properties"]["compression"]["oneOf"][0]["oneOf"]
+    alternatives.append({"$ref": f"#/$defs/{ALGORITHM_NAME}"})
+
+    validate = NNCFConfig.validate
+
+    def validate_with_key_paths(loaded_json: dict[str, Any]) -> None:
+        check_config(loaded_json)
+        validate(loaded_json)
+
+    NNCFConfig.validate = staticmethod(validate_with_key_paths)

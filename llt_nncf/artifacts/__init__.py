@@ -1,0 +1,15 @@
+"""
+The files between the stages: frozen dataclasses with schema-versioned JSON, saved atomically and loaded strictly.
+
+None of them needs torch.
+"""
+
+from llt_nncf.artifacts.bit_policy import BitPolicy as BitPolicy
+from llt_nncf.artifacts.indicator_table import IndicatorTable as IndicatorTable
+from llt_nncf.artifacts.json_file import load_json as load_json
+from llt_nncf.artifacts.json_file import save_json as save_json
+from llt_nncf.artifacts.json_file import write_atomically as write_atomically
+from llt_nncf.artifacts.layer_table import Layer as Layer
+from llt_nncf.artifacts.layer_table import LayerTable as LayerTable
+from llt_nncf.artifacts.reference import Reference as Reference
+from llt_nncf.artifacts.validation_report import ValidationReport as ValidationReport

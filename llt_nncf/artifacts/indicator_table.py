@@ -1,0 +1,85 @@
+"""Importance indicators with the layers that they belong to: all that the search needs, in one file."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llt_nncf.artifacts.json_file import load_json
+from llt_nncf.artifacts.json_file import save_json
+from llt_nncf.artifacts.layer_table import LayerTable
+from llt_nncf.errors import ArtifactError
+from llt_nncf.errors import InvalidIndicatorError
+
+_SCHEMA = "llt_nncf.indicators/1"
+
+BitsToValue = Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class IndicatorTable:
+    """
+    One indicator per layer (weights) and per activation quantizer, for each candidate bit-width.
+
+    Fixed layers and quantizers need no indicators: nothing is chosen there.
+
+    :param table: The layers.
+    :param weights: Layer name to (bit-width to indicator).
+    :param activations: Activation group to (bit-width to indicator).
+    :param source: How they came about, for the reader: ``step_size, 5 epochs, seed 0``.
+    :raises InvalidIndicatorError: If one is missing, NaN, infinite or negative; all are named.
+    """
+
+    table: LayerTable
+    weights: Mapping[str, BitsToValue]
+    activations: Mapping[str, BitsToValue]
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        faults = []
+        wanted = [("weights", layer.name, layer.weight_bits) for layer in self.table.layers]
+        wanted += [("activations", name, rows[0].activation_bits) for name, rows in self.table.groups.items()]
+        for kind, name, bits in wanted:
+            values = getattr(self, kind).get(name, {})
+            for num_bits in bits if len(bits) > 1 else ():
+                value = values.get(num_bits)
+                if value is None:
+                    faults.append(f"{kind}[{name!r}][{num_bits}] is missing")
+                elif not math.isfinite(value) or value < 0:
+                    faults.append(f"{kind}[{name!r}][{num_bits}]={value}")
+        if faults:
+            shown = "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" if len(faults) > 20 else "")
+            msg = f"Indicators must be given for every candidate, finite and not negative: {shown}."
+            raise InvalidIndicatorError(msg)
+
+    def save(self, path: Path | str) -> Path:
+        """Saves table and indicators as one self-contained JSON file, atomically."""
+        kinds = {
+            kind: {name: {str(b): v for b, v in values.items()} for name, values in getattr(self, kind).items()}
+            for kind in ("weights", "activations")
+        }
+        return save_json(path, _SCHEMA, {"source": self.source, **self.table.to_dict(), **kinds})
+
+    @classmethod
+    def load(cls, path: Path | str) -> "IndicatorTable":
+        """
+        Loads a saved file.
+
+        :raises ArtifactError: If the file is missing or malformed.
+        :raises InvalidIndicatorError: If an indicator is missing or not usable.
+        """
+        content: dict[str, Any] = load_json(path, _SCHEMA)
+        try:
+            kinds = {
+                kind: {
+                    name: {int(bits): float(value) for bits, value in values.items()}
+                    for name, values in content[kind].items()
+                }
+                for kind in ("weights", "activations")
+            }
+            source = str(content["source"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            msg = f"{path}: not an indicator table: {error!r}"
+            raise ArtifactError(msg) from error
+        return cls(LayerTable.from_dict(content, str(path)), kinds["weights"], kinds["activations"], source)

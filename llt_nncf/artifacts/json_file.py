@@ -1,0 +1,74 @@
+"""JSON on disk: written whole or not at all, read with its schema checked."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llt_nncf.errors import ArtifactError
+
+
+def write_atomically(path: Path | str, write: Callable[[Path], object]) -> Path:
+    """
+    Calls ``write`` with a temporary path in the same folder, then renames the result to ``path``.
+
+    :param path: Where the file shall be; missing folders are made. An existing file is replaced.
+    :param write: Writes the whole file to the path that it is given. If it raises, ``path`` is left as it was.
+    :return: ``path``.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        # mkstemp makes the file private to its owner; give it the mode that any new file would have.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def save_json(path: Path | str, schema: str, content: dict[str, Any]) -> Path:
+    """
+    Saves ``content`` with its schema name.
+
+    :param path: The file.
+    :param schema: Name and version, for example ``llt_nncf.bit_policy/1``.
+    :param content: JSON-able values; NaN and infinity are refused.
+    :return: ``path``.
+    """
+    text = json.dumps({"schema": schema, **content}, indent=1, allow_nan=False) + "\n"
+    return write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def load_json(path: Path | str, schema: str) -> dict[str, Any]:
+    """
+    Loads a file that ``save_json`` wrote.
+
+    :param path: The file.
+    :param schema: The name and version that it must have.
+    :return: The content, without the schema key.
+    :raises ArtifactError: If the file is missing, is no JSON object, or has another schema.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        msg = f"{path}: no such file."
+        raise ArtifactError(msg) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        msg = f"{path}: cannot be read as JSON: {error}"
+        raise ArtifactError(msg) from error
+    found = content.get("schema") if isinstance(content, dict) else None
+    if found != schema:
+        msg = f"{path}: the schema is {found!r}, and must be {schema!r}. Write it again with this version of llt_nncf."
+        raise ArtifactError(msg)
+    del content["schema"]
+    return content

@@ -1,0 +1,133 @@
+"""What the search decides about: one row per quantized layer."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from dataclasses import dataclass
+from dataclasses import field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llt_nncf.artifacts.json_file import load_json
+from llt_nncf.artifacts.json_file import save_json
+from llt_nncf.errors import ArtifactError
+
+_SCHEMA = "llt_nncf.layer_table/1"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """
+    One layer: its weight quantizer and the activation quantizer that feeds it.
+
+    A layer with one candidate of a kind is fixed in that kind. All layers of an activation group read the same
+    quantizer, so they have the same ``activation_bits``.
+
+    :param name: Name of the module, for example ``layer1.0.conv1``.
+    :param macs: Multiply-accumulates for one sample.
+    :param weight_count: Number of weights, without the bias.
+    :param activation_group: Name of the activation quantizer that feeds the layer.
+    :param weight_bits: Candidate bit-widths of the weights, descending.
+    :param activation_bits: Candidate bit-widths of the input, descending.
+    """
+
+    name: str
+    macs: int
+    weight_count: int
+    activation_group: str
+    weight_bits: tuple[int, ...]
+    activation_bits: tuple[int, ...]
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether nothing is left to decide here."""
+        return len(self.weight_bits) == 1 and len(self.activation_bits) == 1
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """
+    All layers of a model, in the order of the forward pass.
+
+    :param layers: The rows; names are distinct.
+    :param unsearched: Activation quantizers that feed no layer (residual adds, pooling), with their fixed bit-widths.
+    :raises ArtifactError: If the rows contradict each other.
+    """
+
+    layers: tuple[Layer, ...]
+    unsearched: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        faults = []
+        seen: set[str] = set()
+        groups: dict[str, Layer] = {}
+        for layer in self.layers:
+            if layer.name in seen:
+                faults.append(f"layer {layer.name!r} is listed twice")
+            seen.add(layer.name)
+            for kind, bits in (("weight_bits", layer.weight_bits), ("activation_bits", layer.activation_bits)):
+                if not bits or list(bits) != sorted(set(bits), reverse=True) or min(bits) < 2 or max(bits) > 8:
+                    faults.append(f"{layer.name}.{kind}={list(bits)} must be distinct, descending, each from 2 to 8")
+            if layer.macs <= 0 or layer.weight_count <= 0:
+                faults.append(f"{layer.name}: macs={layer.macs} and weight_count={layer.weight_count} must be positive")
+            first = groups.setdefault(layer.activation_group, layer)
+            if first.activation_bits != layer.activation_bits:
+                faults.append(
+                    f"{first.name} and {layer.name} share the activation quantizer {layer.activation_group!r} but not "
+                    f"their activation_bits: {list(first.activation_bits)} and {list(layer.activation_bits)}"
+                )
+        if not self.layers:
+            faults.append("there is no layer")
+        if faults:
+            raise ArtifactError("Layer table: " + "; ".join(faults) + ".")
+
+    @cached_property
+    def by_name(self) -> dict[str, Layer]:
+        """The rows by layer name."""
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def groups(self) -> dict[str, tuple[Layer, ...]]:
+        """The layers that each activation quantizer feeds, in order."""
+        result: dict[str, tuple[Layer, ...]] = {}
+        for layer in self.layers:
+            result[layer.activation_group] = (*result.get(layer.activation_group, ()), layer)
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON-able values."""
+        return {"layers": [asdict(layer) for layer in self.layers], "unsearched": dict(self.unsearched)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: str = "layer table") -> "LayerTable":
+        """
+        Builds the table from ``to_dict``'s values.
+
+        :param content: The values.
+        :param where: Named in errors.
+        :raises ArtifactError: If a key is missing, unknown, or of the wrong type.
+        """
+        try:
+            rows = []
+            for row in content["layers"]:
+                bits = {key: tuple(int(b) for b in row[key]) for key in ("weight_bits", "activation_bits")}
+                counts = {key: int(row[key]) for key in ("macs", "weight_count")}
+                rows.append(Layer(**{**row, **bits, **counts}))
+            unsearched = {str(name): int(bits) for name, bits in content["unsearched"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            msg = f"{where}: not a layer table: {error!r}"
+            raise ArtifactError(msg) from error
+        return cls(tuple(rows), unsearched)
+
+    def save(self, path: Path | str) -> Path:
+        """Saves the table as JSON, atomically."""
+        return save_json(path, _SCHEMA, self.to_dict())
+
+    @classmethod
+    def load(cls, path: Path | str) -> "LayerTable":
+        """
+        Loads a saved table.
+
+        :raises ArtifactError: If the file is missing or malformed.
+        """
+        return cls.from_dict(load_json(path, _SCHEMA), str(path))

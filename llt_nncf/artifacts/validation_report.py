@@ -1,0 +1,46 @@
+"""What validation found, as one JSON file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llt_nncf.artifacts.json_file import load_json
+from llt_nncf.artifacts.json_file import save_json
+from llt_nncf.errors import ArtifactError
+
+_SCHEMA = "llt_nncf.validation_report/1"
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """
+    The outcome of a validation.
+
+    :param passed: Whether every check held.
+    :param faults: What did not hold, a sentence each.
+    :param sections: The figures, by section; JSON-able.
+    """
+
+    passed: bool
+    faults: tuple[str, ...]
+    sections: Mapping[str, Any]
+
+    def save(self, path: Path | str) -> Path:
+        """Saves the report as JSON, atomically."""
+        content = {"passed": self.passed, "faults": list(self.faults), **self.sections}
+        return save_json(path, _SCHEMA, content)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "ValidationReport":
+        """
+        Loads a saved report.
+
+        :raises ArtifactError: If the file is missing or malformed.
+        """
+        content = load_json(path, _SCHEMA)
+        try:
+            return cls(bool(content.pop("passed")), tuple(content.pop("faults")), content)
+        except (KeyError, TypeError) as error:
+            msg = f"{path}: not a validation report: {error!r}"
+            raise ArtifactError(msg) from error

@@ -1,0 +1,17 @@
+"""``llt-nncf run main.py ARGS...``"""
+
+import argparse
+
+from llt_nncf.launcher import run_script
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    parser.add_argument("script", help="a Python file that calls create_compressed_model")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the script; its exceptions and exit status are its own."""
+    run_script(options.script, options.arguments)
+    return 0

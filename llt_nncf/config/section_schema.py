@@ -1,0 +1,102 @@
+"""JSON schema of the keys that the algorithm adds to NNCF's own."""
+
+from typing import Any
+
+_BITS = {"type": "integer", "minimum": 2, "maximum": 8}
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_NOT_NEGATIVE = {"type": "number", "minimum": 0}
+
+
+def _object(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "additionalProperties": False, **more}
+
+
+def section_properties() -> dict[str, Any]:
+    """Returns the ``properties`` of the section; the defaults are those of ``LltConfig``."""
+    return {
+        "algorithm": {"const": "llt_quantization"},
+        "candidate_bits": {
+            "type": "array",
+            "items": _BITS,
+            "minItems": 2,
+            "uniqueItems": True,
+            "description": "Bit-widths that the search may choose from, for weights and activations.",
+            "default": [6, 5, 4, 3, 2],
+        },
+        "fixed_bits": {
+            **_BITS,
+            "description": "Bit-width of the first and the last layer, which are not searched. 7 keeps their weights from "
+            "saturating on CPUs without VNNI.",
+            "default": 8,
+        },
+        "budget": _object(
+            {
+                "bitops_as": {
+                    **_object(
+                        {"weight_bits": _POSITIVE, "activation_bits": _POSITIVE},
+                        required=["weight_bits", "activation_bits"],
+                    ),
+                    "description": "At most the BitOPs of this uniform policy, fixed layers at their bits.",
+                },
+                "gbitops": {**_POSITIVE, "description": "At most this many BitOPs, in 1e9, fixed layers included."},
+                "compression_ratio": {
+                    **_POSITIVE,
+                    "description": "At least this many times smaller than 32-bit weights, fixed layers included.",
+                },
+                "weight_mib": {**_POSITIVE, "description": "At most this size of all weights, in 2**20 bytes."},
+            },
+            minProperties=1,
+            description="What the policy may cost; any combination at once.",
+        ),
+        "alpha": {
+            **_NOT_NEGATIVE,
+            "description": "Weight of the weights' indicators against the activations' in the search; the paper takes 3, "
+            "2 and 1 for ResNet-18, ResNet-50 and MobileNetV1.",
+            "default": 1.0,
+        },
+        "search_time_limit_s": {**_POSITIVE, "default": 60.0},
+        "importance": _object(
+            {
+                "where": {
+                    "enum": ["init", "training"],
+                    "description": "init: inside create_compressed_model, with the registered loader and criterion; "
+                    "training: in the script's own loop, through compression_ctrl.policies().",
+                    "default": "init",
+                },
+                "epochs": {"type": "integer", "minimum": 1, "default": 1},
+                "max_steps": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "description": "Ends importance training early; only with where=init.",
+                },
+                "learning_rate": {**_POSITIVE, "default": 0.01},
+                "momentum": {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "default": 0.9},
+                "weight_decay": {**_NOT_NEGATIVE, "default": 2.5e-5},
+                "sampled_policies": {"type": "integer", "minimum": 0, "default": 1},
+                "aggregation": {"enum": ["sum", "mean"], "default": "sum"},
+                "seed": {"type": "integer", "default": 0},
+                "restore_weights": {
+                    "type": "boolean",
+                    "description": "Fine-tuning starts from the original weights instead of the jointly trained ones; "
+                    "only with where=init.",
+                    "default": True,
+                },
+            },
+            description="Training of the importance indicators.",
+        ),
+        "indicators": {
+            "type": "string",
+            "minLength": 1,
+            "description": "Path of a saved indicators.json: importance training is skipped.",
+        },
+        "policy": {
+            "type": "string",
+            "minLength": 1,
+            "description": "Path of a saved policy.json: importance training and search are skipped.",
+        },
+        "artifacts_dir": {
+            "type": "string",
+            "minLength": 1,
+            "description": "Folder for layers.json, indicators.json and policy.json; default: the config's log_dir.",
+        },
+    }

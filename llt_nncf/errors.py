@@ -1,0 +1,61 @@
+"""Every error that the package raises on purpose; each also derives from the builtin that callers may already catch."""
+
+
+class LltError(Exception):
+    """Base of all errors of this package: ``except LltError`` catches every one and nothing else."""
+
+
+class InvalidBitWidthError(LltError, ValueError):
+    """A bit-width outside the supported range, or one that a quantizer does not hold."""
+
+
+class InvalidTensorError(LltError, ValueError):
+    """A tensor of the wrong shape, of no elements, or with NaN or infinity where numbers are needed."""
+
+
+class ArtifactError(LltError, ValueError):
+    """A JSON artifact that is missing, malformed, of another schema version, or inconsistent."""
+
+
+class InvalidIndicatorError(LltError, ValueError):
+    """An importance indicator that is missing, NaN, infinite or negative."""
+
+
+class BudgetError(LltError, ValueError):
+    """A budget that names no limit, or a limit that makes no sense."""
+
+
+class InfeasibleBudgetError(BudgetError):
+    """A budget that no policy meets; the text names the smallest reachable value."""
+
+
+class SearchNotProvenError(LltError, RuntimeError):
+    """The search stopped, by a limit of time or a failure of the solver, before it had proved the optimum."""
+
+
+class ConfigError(LltError, ValueError):
+    """One or more faults in the ``llt_quantization`` section; all are reported at once, with their key paths."""
+
+
+class RegistrationError(LltError, ImportError):
+    """The algorithm was registered too late, or with a version of NNCF that it does not support."""
+
+
+class MissingInitArgsError(LltError, ValueError):
+    """Training at initialisation was asked for, but no data loader or criterion was registered."""
+
+
+class TrainingDivergedError(LltError, RuntimeError):
+    """The loss of importance training became NaN or infinite."""
+
+
+class StageError(LltError, RuntimeError):
+    """A stage was asked for before the one that it depends on was done."""
+
+
+class ExportError(LltError, ValueError):
+    """A model that cannot be written exactly; the text names the node."""
+
+
+class ValidationFailedError(LltError, RuntimeError):
+    """The exported model disagrees with its reference by more than the threshold."""

@@ -1,0 +1,55 @@
+"""Batch norm folded into quantized weights, and biases on the grid that integer kernels use."""
+
+import torch
+from torch import Tensor
+
+INT32_MAX = 2**31 - 1
+
+
+def fold_batch_norm(
+    codes: Tensor,
+    step_size: Tensor,
+    bias: Tensor | None,
+    *,
+    gain: Tensor,
+    shift: Tensor,
+    channel_dim: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """
+    Folds ``y -> gain * y + shift`` behind a layer into its integer weights, without rounding them again.
+
+    The magnitude of the gain goes into the step size, its sign into the codes, so the function is unchanged: a
+    per-tensor step size becomes a per-channel one. A negated code can be ``-qmin``, one beyond ``qmax``, which an int8
+    container holds for every bit-width but 8; 8-bit weights are therefore quantized with a narrow range.
+
+    :param codes: Integer weights; dimension ``channel_dim`` is the output channel.
+    :param step_size: Broadcastable to ``codes``.
+    :param bias: Bias of the layer, shape ``(C,)``, or ``None``.
+    :param gain: ``gamma / sqrt(var + eps)``, shape ``(C,)``.
+    :param shift: ``beta - mean * gain``, shape ``(C,)``.
+    :param channel_dim: The output-channel dimension of ``codes``.
+    :return: ``(codes, step_size, bias)``: codes of the same shape, a positive per-channel step size broadcastable to
+        them, a bias of shape ``(C,)``.
+    """
+    shape = [1] * codes.dim()
+    shape[channel_dim] = -1
+    # A gain of exactly 0 switches the channel off: codes 0 with any positive step size say so.
+    sign = torch.sign(gain).view(shape)
+    magnitude = torch.where(gain == 0, torch.ones_like(gain), gain.abs()).view(shape)
+    folded_bias = shift if bias is None else bias * gain + shift
+    return codes * sign.to(codes.dtype), step_size * magnitude, folded_bias
+
+
+def round_bias_to_grid(bias: Tensor, grid: Tensor) -> Tensor:
+    """
+    Rounds ``bias`` to multiples of ``grid``, the step of the int32 accumulator.
+
+    Integer kernels add the bias as an int32 number of input step x weight step; a model that was evaluated with the
+    bias on that grid loses nothing when an engine rounds it there.
+
+    :param bias: Shape ``(C,)``.
+    :param grid: Input step size times weight step size, positive, shape ``(C,)`` or ``()``.
+    :return: Shape ``(C,)``, each value a multiple of its grid within int32.
+    """
+    codes = torch.clamp(torch.round(bias.double() / grid.double()), -INT32_MAX, INT32_MAX)
+    return (codes * grid.double()).to(bias.dtype)

@@ -1,0 +1,11 @@
+"""
+Importance indicators: start values from a few batches, joint training (Algorithm 1), and the table that comes of it.
+
+Works on any module tree with ``SwitchableQuantizer`` modules, any loader and any loss; knows nothing of NNCF.
+"""
+
+from llt_nncf.indicators.joint_training import JointTrainingResult as JointTrainingResult
+from llt_nncf.indicators.joint_training import train_indicators as train_indicators
+from llt_nncf.indicators.policy_rounds import policy_rounds as policy_rounds
+from llt_nncf.indicators.quantizer_set import QuantizerSet as QuantizerSet
+from llt_nncf.indicators.start_step_sizes import start_step_sizes as start_step_sizes

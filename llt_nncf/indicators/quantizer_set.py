@@ -1,0 +1,72 @@
+"""The switchable quantizers of a model, joined to the rows of its layer table by name."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.artifacts import LayerTable
+from llt_nncf.errors import ArtifactError
+from llt_nncf.quantizers import SwitchableQuantizer
+
+
+@dataclass(frozen=True)
+class QuantizerSet:
+    """
+    All quantizers of one model.
+
+    :param table: The layers.
+    :param weights: Layer name to weight quantizer.
+    :param activations: Name to activation quantizer: every activation group and every unsearched quantizer.
+    :raises ArtifactError: If a row of the table that is searched has no quantizer; a fixed group may have none, for
+        example the float input of a first layer.
+    """
+
+    table: LayerTable
+    weights: Mapping[str, SwitchableQuantizer]
+    activations: Mapping[str, SwitchableQuantizer]
+
+    def __post_init__(self) -> None:
+        missing = [name for name in self.table.by_name if name not in self.weights]
+        missing += [
+            name
+            for name, layers in self.table.groups.items()
+            if len(layers[0].activation_bits) > 1 and name not in self.activations
+        ]
+        if missing:
+            msg = f"No quantizer for these rows of the layer table: {', '.join(missing)}."
+            raise ArtifactError(msg)
+
+    def all(self) -> Iterator[SwitchableQuantizer]:
+        """Yields every quantizer, weights first, in the order of the table."""
+        yield from self.weights.values()
+        yield from self.activations.values()
+
+    def apply(self, policy: BitPolicy) -> None:
+        """
+        Switches every quantizer to the policy's bits.
+
+        :raises ArtifactError: If the policy does not fit the table.
+        """
+        policy.check(self.table)
+        for name, (weight_bits, _) in policy.bits.items():
+            self.weights[name].num_bits = weight_bits
+        for name, bits in policy.activation_bits(self.table).items():
+            if name in self.activations:
+                self.activations[name].num_bits = bits
+
+    def read_indicators(self, source: str) -> IndicatorTable:
+        """
+        Returns the step sizes as they are now, as importance indicators.
+
+        :param source: How they came about.
+        """
+
+        def read(quantizers: Mapping[str, SwitchableQuantizer], names: Iterable[str]) -> dict[str, dict[int, float]]:
+            present = {name: quantizers[name] for name in names if name in quantizers}
+            return {name: {b: q.indicator(b) for b in q.candidate_bits} for name, q in present.items()}
+
+        weights = read(self.weights, self.table.by_name)
+        return IndicatorTable(self.table, weights, read(self.activations, self.table.groups), source)

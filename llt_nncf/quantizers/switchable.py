@@ -1,0 +1,160 @@
+"""
+A quantizer that holds one learnable step size per candidate bit-width.
+
+Tang et al., "Mixed-Precision Neural Network Quantization via Learned Layer-wise Importance", ECCV 2022,
+arXiv:2203.08368, Sec. 3: the trained step sizes are the importance indicators.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch import nn
+
+from llt_nncf.errors import InvalidBitWidthError
+from llt_nncf.errors import InvalidTensorError
+from llt_nncf.functional import fake_quantize
+from llt_nncf.functional import integer_range
+from llt_nncf.functional import lsq_step_size
+
+# Added to the magnitude of the parameter, so that no update can make a step size zero.
+_FLOOR = 1e-8
+
+
+class SwitchableQuantizer(nn.Module):
+    """
+    Fake-quantizes at one of several bit-widths, each with a step size of its own.
+
+    The step sizes are one stacked parameter, so that distributed training sees a gradient for all of them whatever the
+    bit-width of a pass. A step size is the magnitude of its parameter plus 1e-8: positive by construction, with LSQ's
+    own gradient.
+
+    :param candidate_bits: Bit-widths to hold, each 2 to 8, distinct; kept in descending order.
+    :param scale_shape: Shape of one step size: ``(1,)`` per tensor, or one that broadcasts to the input.
+    :param signed: Whether the codes are centred on zero.
+    :param is_weight: Weights use a narrow range at 8 bits, so that a negated code fits into int8 when a batch norm of
+        negative gain is folded.
+    :raises InvalidBitWidthError: If a bit-width is outside 2..8, given twice, or none is given.
+    """
+
+    _signed: Tensor
+    _active: Tensor
+
+    def __init__(
+        self,
+        candidate_bits: Sequence[int],
+        *,
+        scale_shape: Sequence[int] = (1,),
+        signed: bool = True,
+        is_weight: bool = False,
+    ):
+        super().__init__()
+        if not candidate_bits or len(set(candidate_bits)) != len(candidate_bits):
+            msg = f"candidate_bits={list(candidate_bits)} must name at least one bit-width, each once."
+            raise InvalidBitWidthError(msg)
+        for bits in candidate_bits:
+            integer_range(bits, signed=signed)
+        self.candidate_bits = tuple(sorted(candidate_bits, reverse=True))
+        self.scale_shape = tuple(scale_shape)
+        self.is_weight = is_weight
+        self.raw_step_sizes = nn.Parameter(torch.ones(len(self.candidate_bits), *self.scale_shape))
+        self.register_buffer("_signed", torch.tensor(signed))
+        self.register_buffer("_active", torch.tensor(0))
+        # Python mirrors of the two buffers: reading a buffer in every forward would synchronise a GPU each time.
+        self._signed_value = signed
+        self._active_value = 0
+
+    @property
+    def num_bits(self) -> int:
+        """The bit-width in use; set it to switch."""
+        return self.candidate_bits[self._active_value]
+
+    @num_bits.setter
+    def num_bits(self, num_bits: int) -> None:
+        self._active_value = self._index(num_bits)
+        self._active.fill_(self._active_value)
+
+    @property
+    def signed(self) -> bool:
+        """Whether the codes are centred on zero."""
+        return self._signed_value
+
+    @signed.setter
+    def signed(self, signed: bool) -> None:
+        self._signed_value = bool(signed)
+        self._signed.fill_(self._signed_value)
+
+    @property
+    def narrow_range(self) -> bool:
+        """Whether the lowest signed code is left out at the bit-width in use."""
+        return self.is_weight and self.num_bits == 8
+
+    def step_size(self, num_bits: int | None = None) -> Tensor:
+        """
+        Returns the step size of ``num_bits``, or of the bit-width in use; differentiable, of shape ``scale_shape``.
+
+        :param num_bits: One of the candidates.
+        :raises InvalidBitWidthError: If the quantizer does not hold ``num_bits``.
+        """
+        index = self._active_value if num_bits is None else self._index(num_bits)
+        return self.raw_step_sizes[index].abs() + _FLOOR
+
+    @torch.no_grad()
+    def set_step_size(self, num_bits: int, step_size: Tensor) -> None:
+        """
+        Overwrites one step size in place.
+
+        :param num_bits: One of the candidates.
+        :param step_size: Positive and finite, broadcastable to ``scale_shape``.
+        :raises InvalidBitWidthError: If the quantizer does not hold ``num_bits``.
+        :raises InvalidTensorError: If a value is not positive and finite.
+        """
+        if not bool((torch.isfinite(step_size) & (step_size > 0)).all()):
+            msg = f"A step size for {num_bits} bits is not positive and finite: {step_size.flatten()[:4].tolist()}"
+            raise InvalidTensorError(msg)
+        self.raw_step_sizes[self._index(num_bits)].copy_(step_size.expand(self.scale_shape) - _FLOOR)
+
+    @torch.no_grad()
+    def start_from(self, mean_abs: Tensor) -> None:
+        """
+        Sets every step size to LSQ's start value.
+
+        :param mean_abs: Mean absolute value of the tensor, broadcastable to ``scale_shape``.
+        :raises InvalidTensorError: If a value is NaN or infinite.
+        """
+        for bits in self.candidate_bits:
+            self.set_step_size(bits, lsq_step_size(mean_abs, num_bits=bits, signed=self.signed))
+
+    def indicator(self, num_bits: int) -> float:
+        """
+        The importance indicator of ``num_bits``: its step size, averaged over channels if there are several.
+
+        :param num_bits: One of the candidates.
+        :raises InvalidBitWidthError: If the quantizer does not hold ``num_bits``.
+        """
+        return float(self.step_size(num_bits).detach().double().mean())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fake_quantize(
+            x, self.step_size(), num_bits=self.num_bits, signed=self.signed, narrow_range=self.narrow_range
+        )
+
+    def _index(self, num_bits: int) -> int:
+        try:
+            return self.candidate_bits.index(num_bits)
+        except ValueError:
+            msg = f"num_bits={num_bits} is not held here; the candidates are {list(self.candidate_bits)}."
+            raise InvalidBitWidthError(msg) from None
+
+    def refresh_mirrors(self) -> None:
+        """Reads ``signed`` and ``num_bits`` back from the buffers, after something wrote to those in place."""
+        self._signed_value = bool(self._signed)
+        self._active_value = int(self._active)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.refresh_mirrors()
+
+    def extra_repr(self) -> str:
+        bits = f"num_bits={self.num_bits} of {list(self.candidate_bits)}"
+        return f"{bits}, signed={self.signed}, scale_shape={self.scale_shape}"
