@@ -1,0 +1,55 @@
+"""Why no policy meets a budget, in words."""
+
+from collections.abc import Sequence
+
+from llt_nncf.allocation.choice_problem import ChoiceProblem
+from llt_nncf.allocation.lagrangian import cheapest_choice
+from llt_nncf.artifacts.layer_table import Layer
+from llt_nncf.cost.limit import Limit
+
+_NAMED_LAYERS = 6
+
+
+def unreachable_limits(problem: ChoiceProblem) -> list[int]:
+    """Returns the positions of the limits that no policy meets, each taken alone."""
+    return [k for k, limit in enumerate(problem.limits) if problem.used(cheapest_choice(problem, k))[k] > limit]
+
+
+def explain_infeasible(problem: ChoiceProblem, limits: Sequence[Limit]) -> str:
+    """
+    Names for every limit the best value that it can reach, and the fixed layers that hold it there.
+
+    :param problem: The problem; no policy meets all of its limits.
+    :param limits: The limits that it was built from.
+    """
+    unreachable = unreachable_limits(problem)
+    parts = []
+    for k, limit in enumerate(limits):
+        bits = problem.bits(cheapest_choice(problem, k))
+        best = limit.in_unit(sum(limit.cost(layer, *bits[layer.name]) for layer in problem.layers))
+        word = "largest" if limit.larger_is_tighter else "smallest"
+        verdict = "cannot be met" if k in unreachable else "can be met alone"
+        parts.append(
+            f"{limit.name}={limit.given} {verdict}: the {word} reachable value is {best:.6g} {limit.unit} "
+            f"({_fixed(problem.layers, limit)})"
+        )
+    remedy = (
+        f"Loosen {' and '.join('budget.' + limits[k].name for k in unreachable)}, give lower candidate bits, "
+        "or free a fixed layer."
+        if unreachable
+        else "Every limit can be met alone, but not all of them together: loosen one."
+    )
+    return f"{'; '.join(parts)}. {remedy}"
+
+
+def _fixed(layers: Sequence[Layer], limit: Limit) -> str:
+    """Names the layers whose cost cannot be lowered because their bits are fixed."""
+    held = []
+    for layer in layers:
+        weights = f"W{layer.weight_bits[0]}" if len(layer.weight_bits) == 1 else ""
+        activations = f"A{layer.activation_bits[0]}" if len(layer.activation_bits) == 1 else ""
+        fixed = weights + activations * limit.needs_activations
+        if fixed:
+            held.append(f"{layer.name!r} at {fixed}")
+    more = f" and {len(held) - _NAMED_LAYERS} more" if len(held) > _NAMED_LAYERS else ""
+    return f"fixed: {', '.join(held[:_NAMED_LAYERS])}{more}" if held else "no layer is fixed"
