@@ -12,6 +12,7 @@ from nncf.torch.quantization.init_range import PTRangeInitParams
 from nncf.torch.quantization.layers import PTQuantizerSetup
 
 from llt_nncf.adapter.controller import LltQuantizationController
+from llt_nncf.adapter.init_batches import InitBatches
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.layer_survey import assign_candidates
 from llt_nncf.adapter.layer_survey import survey_layers
@@ -19,6 +20,7 @@ from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
 from llt_nncf.adapter.nncf_schema import check_config
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
+from llt_nncf.errors import MissingInitArgsError
 from llt_nncf.indicators import QuantizerSet
 
 
@@ -30,6 +32,7 @@ class LltQuantizationBuilder(QuantizationBuilder):
     :param config: The NNCF config; its section is checked here too, for configs that were not loaded from JSON.
     :param should_init: ``False`` on resume: no initialisation, no importance training, no search.
     :raises ConfigError: If the section has faults.
+    :raises MissingInitArgsError: If ``initializer`` is configured and no data loader was registered.
     """
 
     def __init__(self, config: NNCFConfig, should_init: bool = True):
@@ -48,6 +51,12 @@ class LltQuantizationBuilder(QuantizationBuilder):
 
     def _parse_init_params(self) -> None:
         # The base class looks for its own algorithm's name in the config, and for HAWQ's settings.
+        if self._algo_config.get("initializer") and InitBatches.for_statistics(self.config) is None:
+            msg = (
+                "compression.initializer needs data: call nncf_config = register_default_init_args(nncf_config, "
+                "train_loader, criterion=criterion) before create_compressed_model."
+            )
+            raise MissingInitArgsError(msg)
         params = extract_range_init_params(self.config, self.name)
         self._range_init_params = None if params is None else PTRangeInitParams(**params)
 

@@ -14,7 +14,6 @@ from nncf.common.statistics import NNCFStatistics
 from nncf.config.extractors import BNAdaptDataLoaderNotFoundError
 from nncf.config.extractors import extract_algo_specific_config
 from nncf.config.extractors import extract_bn_adaptation_init_params
-from nncf.config.extractors import has_bn_section
 from nncf.parameters import StripFormat
 from nncf.common.initialization.batchnorm_adaptation import BatchnormAdaptationAlgorithm
 from nncf.torch.exporter import get_export_args
@@ -33,6 +32,7 @@ from llt_nncf.adapter.statistics import policy_table
 from llt_nncf.allocation import allocate_bits
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.artifacts import LayerTable
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
 from llt_nncf.errors import ExportError
@@ -76,6 +76,11 @@ class LltQuantizationController(QuantizationController):
         self.policy: BitPolicy | None = None
         self.indicators: IndicatorTable | None = None
 
+    @property
+    def table(self) -> LayerTable:
+        """The model's layers."""
+        return self._survey.table
+
     def initialize(self) -> None:
         """
         Start values, and then, by the config: a given policy; a search on given indicators; importance training and
@@ -85,7 +90,7 @@ class LltQuantizationController(QuantizationController):
         :raises MissingInitArgsError: If training is to be done here and no loader or criterion was registered.
         """
         config = self._llt_config
-        self._save("layers.json", self._survey.table)
+        self._save("layers.json", self.table)
         self._start_step_sizes()
         if config.budget is not None:
             # Searches once on the start values, so that a budget that cannot be met ends here and not after training.
@@ -153,7 +158,7 @@ class LltQuantizationController(QuantizationController):
             source = f"step sizes after {self._importance_steps} steps of importance training, seed {importance.seed}"
             indicators = self._quantizers.read_indicators(source)
             self._save("indicators.json", indicators)
-        if indicators.table != self._survey.table:
+        if indicators.table != self.table:
             msg = "The indicators were trained for other layers than this model has; train them again."
             raise StageError(msg)
         self.indicators = indicators
@@ -172,7 +177,7 @@ class LltQuantizationController(QuantizationController):
         self._quantizers.apply(policy)
         self.policy = policy
         self._save("policy.json", policy)
-        nncf_logger.info(f"Bit-widths in use:\n{policy_table(self._survey.table, policy)}")
+        nncf_logger.info(f"Bit-widths in use:\n{policy_table(self.table, policy)}")
         self._adapt_batch_norms()
 
     def compression_stage(self) -> CompressionStage:
@@ -315,8 +320,8 @@ class LltQuantizationController(QuantizationController):
         try:
             params = extract_bn_adaptation_init_params(self.config, ALGORITHM_NAME)
         except BNAdaptDataLoaderNotFoundError:
-            if has_bn_section(self.config, ALGORITHM_NAME):
-                raise
+            # A resumed run may have no loader registered; its training goes on with the statistics that it has.
+            nncf_logger.warning("llt_quantization: no data loader was registered, so batch norms were not adapted.")
             return
         if params is not None:
             BatchnormAdaptationAlgorithm(**params).run(self.model)

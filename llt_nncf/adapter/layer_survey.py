@@ -68,7 +68,9 @@ def assign_candidates(
             bits = (fixed_bits,)
         for point_id in point_ids:
             point = setup.quantization_points[point_id]
-            point.qspec = SwitchableQuantizerSpec.extend(point.qspec, bits)
+            # NNCF's hardware config prefers a step size per channel in front of depthwise convolutions; no engine has
+            # an integer kernel for that, and the indicator of a quantizer is one number.
+            point.qspec = SwitchableQuantizerSpec.extend(point.qspec, bits, scale_shape=(1,))
 
 
 def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:

@@ -32,10 +32,10 @@ class SwitchableQuantizerSpec(PTQuantizerSpec):
         self.candidate_bits = tuple(sorted(candidate_bits, reverse=True))
 
     @classmethod
-    def extend(cls, spec: PTQuantizerSpec, candidate_bits: tuple[int, ...]) -> "SwitchableQuantizerSpec":
-        """Returns ``spec`` with our mode, the candidates, and the highest of them as its bits."""
+    def extend(cls, spec: PTQuantizerSpec, candidate_bits: tuple[int, ...], **changes: Any) -> "SwitchableQuantizerSpec":
+        """Returns ``spec`` with our mode, the candidates, the highest of them as its bits, and further ``changes``."""
         state = {name: getattr(spec, name) for name in PTQuantizerSpec.get_arg_names()}
-        state |= {"mode": SWITCHABLE_MODE, "num_bits": max(candidate_bits)}
+        state |= {"mode": SWITCHABLE_MODE, "num_bits": max(candidate_bits), **changes}
         return cls(candidate_bits=candidate_bits, **state)
 
 
@@ -104,6 +104,9 @@ class NncfSwitchableQuantizer(BaseQuantizer):
         return _quantize(x, self.core, execute_traced_op_as_identity)
 
     def _apply_minmax_init(self, min_values: Tensor, max_values: Tensor, log_module_name: str | None = None) -> None:
+        if self.scale_shape == (1,):
+            # The statistics were collected as NNCF had planned the quantizer, which may have been per channel.
+            min_values, max_values = min_values.amin(), max_values.amax()
         if self._signedness_to_force is None:
             self.core.signed = bool((min_values < 0).any())
         for bits in self.core.candidate_bits:

@@ -69,8 +69,8 @@ class LltConfig:
         if "policy" in own and "indicators" in own:
             faults.append("compression.indicators: has no effect beside compression.policy; remove one of them.")
         if importance.where == "training":
-            for key, default in (("max_steps", None), ("restore_weights", True)):
-                if key in section.get("importance", {}) and section["importance"][key] != default:
+            for key in ("max_steps", "restore_weights", "aggregation"):
+                if getattr(importance, key) != getattr(ImportanceConfig(), key):
                     faults.append(f'compression.importance.{key}: needs "where": "init"; your own loop decides it.')
         if faults:
             raise ConfigError("\n".join(faults))

@@ -3,6 +3,7 @@
 from typing import Any
 
 _BITS = {"type": "integer", "minimum": 2, "maximum": 8}
+_UNIFORM_BITS = {"type": "integer", "minimum": 1, "maximum": 32}
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
 _NOT_NEGATIVE = {"type": "number", "minimum": 0}
 
@@ -33,7 +34,7 @@ def section_properties() -> dict[str, Any]:
             {
                 "bitops_as": {
                     **_object(
-                        {"weight_bits": _POSITIVE, "activation_bits": _POSITIVE},
+                        {"weight_bits": _UNIFORM_BITS, "activation_bits": _UNIFORM_BITS},
                         required=["weight_bits", "activation_bits"],
                     ),
                     "description": "At most the BitOPs of this uniform policy, fixed layers at their bits.",
@@ -73,7 +74,11 @@ def section_properties() -> dict[str, Any]:
                 "momentum": {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "default": 0.9},
                 "weight_decay": {**_NOT_NEGATIVE, "default": 2.5e-5},
                 "sampled_policies": {"type": "integer", "minimum": 0, "default": 1},
-                "aggregation": {"enum": ["sum", "mean"], "default": "sum"},
+                "aggregation": {
+                    "enum": ["sum", "mean"],
+                    "description": "Of the gradients of one step; mean only with where=init.",
+                    "default": "sum",
+                },
                 "seed": {"type": "integer", "default": 0},
                 "restore_weights": {
                     "type": "boolean",

@@ -1,0 +1,65 @@
+"""From a fine-tuned model to validated files."""
+
+from pathlib import Path
+
+from torch import Tensor
+from torch import nn
+
+from llt_nncf.adapter.controller import LltQuantizationController
+from llt_nncf.artifacts import ValidationReport
+from llt_nncf.export import export_float_onnx
+from llt_nncf.export import export_openvino
+from llt_nncf.export import record_reference
+from llt_nncf.plots import plot_bits
+from llt_nncf.plots import plot_indicators
+from llt_nncf.validation import validate
+
+
+def deploy(
+    controller: LltQuantizationController,
+    float_model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    out_dir: Path | str,
+    *,
+    min_agreement: float = 0.99,
+    latency_rounds: int = 50,
+) -> ValidationReport:
+    """
+    Freezes and exports a fine-tuned model, and compares what PyTorch, ONNX Runtime and OpenVINO make of it.
+
+    Writes ``model.onnx``, ``model.xml`` and ``.bin``, ``float.onnx``, ``policy.json``, ``reference.npz``,
+    ``report.json``, ``bits.png`` and, if indicators were trained, ``indicators.png``.
+
+    :param controller: Of the fine-tuned model.
+    :param float_model: The model before quantization, for comparison.
+    :param inputs: Samples to validate on, shape ``(N, ...)``.
+    :param labels: Their classes, shape ``(N,)``.
+    :param out_dir: Folder of the files.
+    :param min_agreement: Least share of samples on which an engine's top-1 class must be PyTorch's.
+    :param latency_rounds: Interleaved timing rounds; 0 leaves timing out.
+    :return: The report, also in ``report.json``; look at ``passed``.
+    :raises StageError: If there is no policy yet.
+    :raises ExportError: If the model cannot be written exactly.
+    """
+    out_dir = Path(out_dir)
+    frozen = controller.strip()
+    controller.export_model(str(out_dir / "model.onnx"))
+    export_openvino(out_dir / "model.onnx", out_dir / "model.xml")
+    export_float_onnx(float_model.cpu(), inputs[:1], out_dir / "float.onnx")
+    controller.policy.save(out_dir / "policy.json")
+    plot_bits(controller.table, controller.policy, out_dir / "bits.png")
+    if controller.indicators is not None:
+        plot_indicators(controller.indicators, out_dir / "indicators.png")
+    reference = record_reference(frozen, inputs, labels, float_model=float_model)
+    reference.save(out_dir / "reference.npz")
+    return validate(
+        reference,
+        out_dir / "model.onnx",
+        xml_path=out_dir / "model.xml",
+        float_onnx_path=out_dir / "float.onnx",
+        policy=controller.policy,
+        min_agreement=min_agreement,
+        latency_rounds=latency_rounds,
+        report_path=out_dir / "report.json",
+    )

@@ -1,0 +1,102 @@
+"""The command line, as its users call it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llt_nncf.artifacts import BitPolicy
+from llt_nncf.cli.main import main
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+INDICATORS = str(FIXTURES / "limpq_resnet50.json")
+
+# A script as NNCF's documentation has it; nothing in it knows of this package.
+SCRIPT = """
+import sys
+import torch
+from nncf import NNCFConfig
+from nncf.torch import create_compressed_model, register_default_init_args
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+model = nn.Sequential(
+    nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+)
+loader = DataLoader(TensorDataset(torch.randn(32, 1, 8, 8), torch.arange(32) % 2), batch_size=16)
+config = NNCFConfig.from_json(sys.argv[1])
+config = register_default_init_args(config, loader, criterion=nn.CrossEntropyLoss())
+ctrl, model = create_compressed_model(model, config, dump_graphs=False)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+ctrl.scheduler.epoch_step()
+for images, target in loader:
+    ctrl.scheduler.step()
+    loss = nn.functional.cross_entropy(model(images), target) + ctrl.loss()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+print(ctrl.statistics().to_str())
+ctrl.export_model(sys.argv[2])
+"""
+CONFIG = """{
+  "input_info": {"sample_size": [1, 1, 8, 8]},
+  "compression": {
+    "algorithm": "llt_quantization",
+    "budget": {"bitops_as": {"weight_bits": 4, "activation_bits": 4}},
+    "initializer": {"batchnorm_adaptation": {"num_bn_adaptation_samples": 0}}
+  }
+}"""
+
+
+def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "llt_nncf.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Processes that the tests start find the package of this checkout."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+def test_run_switches_the_algorithm_on_in_an_unmodified_script(tmp_path):
+    (tmp_path / "main.py").write_text(SCRIPT)
+    (tmp_path / "config.json").write_text(CONFIG)
+    done = call("run", "main.py", "config.json", "model.onnx", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "GBitOPs" in done.stdout
+    assert (tmp_path / "model.onnx").exists()
+
+
+def test_registering_after_nncf_torch_is_refused_with_the_remedy(tmp_path):
+    code = "import nncf.torch\nimport llt_nncf.register"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "RegistrationError" in done.stderr
+    assert "above the first import of nncf.torch" in done.stderr
+
+
+def test_allocate_writes_the_published_policy_of_resnet50(tmp_path, capsys):
+    out = str(tmp_path / "policy.json")
+    arguments = ["allocate", INDICATORS, "--bitops-as", "3", "4", "--compression-ratio", "12.2", "--alpha", "2"]
+    assert main([*arguments, "--out", out]) == 0
+    assert BitPolicy.load(out).bits == BitPolicy.load(FIXTURES / "limpq_resnet50_policy.json").bits
+    assert "4.61743923" in capsys.readouterr().out
+
+
+def test_bad_input_ends_with_status_2_and_one_line(capsys, tmp_path):
+    assert main(["allocate", str(tmp_path / "none.json"), "--gbitops", "1"]) == 2
+    assert capsys.readouterr().err.startswith("llt-nncf allocate: ArtifactError: ")
+    assert main(["allocate", INDICATORS, "--compression-ratio", "30"]) == 2
+    assert "InfeasibleBudgetError" in capsys.readouterr().err
+    assert main(["allocate", INDICATORS]) == 2
+    assert "BudgetError" in capsys.readouterr().err
+
+
+def test_help_lists_the_commands(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("run", "allocate", "validate"))

@@ -1,0 +1,82 @@
+"""The config section: every fault found, worded with its key path and the nearest valid key."""
+
+import pytest
+
+from llt_nncf.config import ImportanceConfig
+from llt_nncf.config import LltConfig
+from llt_nncf.config import check_section
+from llt_nncf.config import section_properties
+from llt_nncf.errors import ConfigError
+
+MINIMAL = {"algorithm": "llt_quantization", "budget": {"bitops_as": {"weight_bits": 3, "activation_bits": 3}}}
+
+
+def check(**keys):
+    check_section({**MINIMAL, **keys}, section_properties(), where="compression")
+
+
+def test_a_minimal_section_passes_and_has_the_papers_defaults():
+    check()
+    config = LltConfig.from_section(MINIMAL)
+    assert config.candidate_bits == (6, 5, 4, 3, 2)
+    assert (config.fixed_bits, config.importance.sampled_policies, config.importance.aggregation) == (8, 1, "sum")
+    assert config.budget.bitops_as == (3, 3)
+
+
+def test_the_schemas_defaults_are_the_dataclasses():
+    properties = section_properties()
+    config = LltConfig.from_section(MINIMAL)
+    for name, schema in properties.items():
+        if "default" in schema:
+            value = getattr(config, name)
+            assert (list(value) if isinstance(value, tuple) else value) == schema["default"], name
+    importance = properties["importance"]["properties"]
+    assert set(importance) == set(ImportanceConfig.__dataclass_fields__)
+    for name, schema in importance.items():
+        assert getattr(ImportanceConfig(), name) == schema.get("default"), name
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"candidate_bit": [2, 4]}, ["compression.candidate_bit: unknown key", "'candidate_bits'"]),
+        ({"importance": {"epoch": 3}}, ["compression.importance.epoch: unknown key", "'epochs'"]),
+        ({"importance": {"where": "later"}}, ["compression.importance.where='later'", "'init', 'training'"]),
+        ({"importance": {"epochs": 0}}, ["compression.importance.epochs=0", "at least 1"]),
+        ({"candidate_bits": [2, 9]}, ["compression.candidate_bits[1]=9", "at most 8"]),
+        ({"candidate_bits": [4, 4]}, ["compression.candidate_bits=[4, 4]", "twice"]),
+        ({"candidate_bits": "4"}, ["compression.candidate_bits='4'", "array"]),
+        ({"budget": {}}, ["compression.budget: is empty", "gbitops"]),
+        ({"budget": {"gbitops": -1}}, ["compression.budget.gbitops=-1", "above 0"]),
+        ({"budget": {"bitops_as": {"weight_bits": 3}}}, ["compression.budget.bitops_as", "'activation_bits'"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_a_fault_is_named_with_path_value_and_remedy(keys, words):
+    with pytest.raises(ConfigError) as caught:
+        check(**keys)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_all_faults_are_reported_at_once():
+    with pytest.raises(ConfigError, match="3 faults") as caught:
+        check(fixed_bits=1, alphas=2, importance={"momentum": 1})
+    text = str(caught.value)
+    assert "compression.fixed_bits=1" in text
+    assert "compression.alphas: unknown key; did you mean 'alpha'?" in text
+    assert "compression.importance.momentum=1" in text
+
+
+@pytest.mark.parametrize(
+    ("section", "word"),
+    [
+        ({"algorithm": "llt_quantization"}, "compression.budget: missing"),
+        ({**MINIMAL, "policy": "a.json", "indicators": "b.json"}, "compression.indicators: has no effect"),
+        ({**MINIMAL, "importance": {"where": "training", "max_steps": 3}}, "compression.importance.max_steps"),
+        ({**MINIMAL, "importance": {"where": "training", "aggregation": "mean"}}, "compression.importance.aggregation"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(section, word):
+    with pytest.raises(ConfigError, match=word):
+        LltConfig.from_section(section)
