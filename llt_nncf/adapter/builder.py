@@ -39,7 +39,7 @@ class LltQuantizationBuilder(QuantizationBuilder):
         check_config(config)
         super().__init__(config, should_init)
         self._llt_config = LltConfig.from_section(self._algo_config, log_dir=config.get("log_dir"))
-        self._survey: LayerSurvey | None = None
+        self._survey: LayerSurvey  # made with the transformation layout
 
     def _get_algo_specific_config_section(self) -> dict[str, Any]:
         section = super()._get_algo_specific_config_section()

@@ -9,13 +9,13 @@ from typing import Any
 
 from nncf import NNCFConfig
 from nncf.api.compression import CompressionStage
+from nncf.common.initialization.batchnorm_adaptation import BatchnormAdaptationAlgorithm
 from nncf.common.logging import nncf_logger
 from nncf.common.statistics import NNCFStatistics
 from nncf.config.extractors import BNAdaptDataLoaderNotFoundError
 from nncf.config.extractors import extract_algo_specific_config
 from nncf.config.extractors import extract_bn_adaptation_init_params
 from nncf.parameters import StripFormat
-from nncf.common.initialization.batchnorm_adaptation import BatchnormAdaptationAlgorithm
 from nncf.torch.exporter import get_export_args
 from nncf.torch.graph.transformations.commands import ExtraCompressionModuleType
 from nncf.torch.nncf_network import NNCFNetwork
@@ -132,8 +132,9 @@ class LltQuantizationController(QuantizationController):
             seed=importance.seed,
             step=self._importance_steps,
         )
+        no_sync = getattr(model, "no_sync", nullcontext)
         for index, name in enumerate(rounds):
-            with model.no_sync() if index < last and hasattr(model, "no_sync") else nullcontext():
+            with no_sync() if index < last else nullcontext():
                 yield name
         self._importance_steps += 1
 
@@ -143,10 +144,14 @@ class LltQuantizationController(QuantizationController):
 
         :param indicators: Indicators of this model's layers; by default the step sizes as they are now.
         :return: The policy, also in ``self.policy``.
-        :raises StageError: If the script's loop was to train the indicators and never went through ``policies()``.
+        :raises StageError: If the script's loop was to train the indicators and never went through ``policies()``, or
+            the config has no budget.
         :raises InfeasibleBudgetError: If no policy meets the budget.
         """
         config = self._llt_config
+        if config.budget is None:
+            msg = "The search needs compression.budget in the config."
+            raise StageError(msg)
         if indicators is None:
             if self._importance_steps == 0:
                 msg = (
@@ -217,7 +222,7 @@ class LltQuantizationController(QuantizationController):
         :raises StageError: If no policy is in force yet.
         """
         if self.policy is None:
-            msg = "There is no policy to freeze yet: finish importance training (the search follows it), then strip or export."
+            msg = "There is no policy to freeze yet: the search comes after importance training; strip or export then."
             raise StageError(msg)
         if strip_format != StripFormat.NATIVE:
             msg = f"strip_format={strip_format} is not supported: use the default, StripFormat.NATIVE."

@@ -6,6 +6,7 @@ with quantized input is a multiple of input step x weight step.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from nncf.common.graph import NNCFGraph
@@ -53,10 +54,12 @@ def freeze(model: NNCFNetwork, survey: LayerSurvey, activation_keys: Mapping[str
         _freeze_layer(layer.name, module, batch_norm, step_sizes.get(layer.activation_group))
 
 
-def _freeze_layer(name: str, module: nn.Module, batch_norm: nn.Module | None, input_step: Tensor | None) -> None:
+def _freeze_layer(name: str, module: Any, batch_norm: Any, input_step: Tensor | None) -> None:
     pre_op = next((op for op in module.pre_ops.values() if isinstance(op.op, NncfSwitchableQuantizer)), None)
     if pre_op is None:
-        msg = f"{name}: its weight quantizer is shared with another layer, which cannot be frozen. Put one of them into ignored_scopes."
+        msg = (
+            f"{name}: its weights are quantized together with another layer's; put one of the two into ignored_scopes."
+        )
         raise ExportError(msg)
     core = pre_op.op.core
     step_size = core.step_size().detach()
@@ -85,7 +88,7 @@ def _freeze_layer(name: str, module: nn.Module, batch_norm: nn.Module | None, in
     pre_op.op = FrozenWeight(codes, step_size, num_bits=core.num_bits, name=name)
 
 
-def _batch_norm_behind(model: NNCFNetwork, graph: NNCFGraph, node: NNCFNode) -> nn.Module | None:
+def _batch_norm_behind(model: NNCFNetwork, graph: NNCFGraph, node: NNCFNode) -> Any:
     """The batch norm that alone reads the layer's output, if it can be folded without rounding anything again."""
     following = graph.get_next_nodes(node)
     if len(following) != 1 or following[0].node_type != "batch_norm" or node.is_shared() or following[0].is_shared():
@@ -96,7 +99,7 @@ def _batch_norm_behind(model: NNCFNetwork, graph: NNCFGraph, node: NNCFNode) -> 
     return batch_norm if batch_norm.track_running_stats else None
 
 
-def _make_identity(batch_norm: nn.Module) -> None:
+def _make_identity(batch_norm: Any) -> None:
     # The module stays: NNCF hangs the next quantizer on its output. The export drops it.
     batch_norm.running_mean.zero_()
     batch_norm.running_var.fill_(1.0 - batch_norm.eps)

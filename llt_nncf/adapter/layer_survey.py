@@ -179,7 +179,7 @@ def _point_name(point: PTQuantizationPoint) -> str:
 
 
 def _readable_names(names: list[str]) -> list[str]:
-    """``Net/Sequential[layer1]/ReLU[relu]/relu__0`` becomes ``layer1.relu/relu__0``; kept as it is where that clashes."""
+    """``Net/Sequential[layer1]/ReLU[relu]/relu__0`` becomes ``layer1.relu/relu__0``; kept where that clashes."""
     short = []
     for name in names:
         *scopes, operation = name.strip("/").split("/")

@@ -23,7 +23,7 @@ SWITCHABLE_MODE = "llt_switchable"
 
 
 class SwitchableQuantizerSpec(PTQuantizerSpec):
-    """NNCF's quantizer spec with the candidate bit-widths; ``is_quantized_on_export`` tells weights from activations."""
+    """NNCF's quantizer spec with candidate bit-widths; ``is_quantized_on_export`` tells weights from activations."""
 
     _arg_names = [*PTQuantizerSpec._arg_names, "candidate_bits"]
 
@@ -32,7 +32,9 @@ class SwitchableQuantizerSpec(PTQuantizerSpec):
         self.candidate_bits = tuple(sorted(candidate_bits, reverse=True))
 
     @classmethod
-    def extend(cls, spec: PTQuantizerSpec, candidate_bits: tuple[int, ...], **changes: Any) -> "SwitchableQuantizerSpec":
+    def extend(
+        cls, spec: PTQuantizerSpec, candidate_bits: tuple[int, ...], **changes: Any
+    ) -> "SwitchableQuantizerSpec":
         """Returns ``spec`` with our mode, the candidates, the highest of them as its bits, and further ``changes``."""
         state = {name: getattr(spec, name) for name in PTQuantizerSpec.get_arg_names()}
         state |= {"mode": SWITCHABLE_MODE, "num_bits": max(candidate_bits), **changes}

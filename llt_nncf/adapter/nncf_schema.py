@@ -64,7 +64,7 @@ def register_schema() -> None:
     section = {"type": "object", "properties": full_properties(), "additionalProperties": False}
     schema["$defs"][ALGORITHM_NAME] = section
     REF_VS_ALGO_SCHEMA[ALGORITHM_NAME] = section
-    # The single-object and the array form of "compression" share one list: a reference appended twice would match twice.
+    # The single-object and the array form of "compression" share one list: appended twice, it would match twice.
     alternatives = schema["properties"]["compression"]["oneOf"][0]["oneOf"]
     alternatives.append({"$ref": f"#/$defs/{ALGORITHM_NAME}"})
 

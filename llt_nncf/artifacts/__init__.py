@@ -12,4 +12,5 @@ from llt_nncf.artifacts.json_file import write_atomically as write_atomically
 from llt_nncf.artifacts.layer_table import Layer as Layer
 from llt_nncf.artifacts.layer_table import LayerTable as LayerTable
 from llt_nncf.artifacts.reference import Reference as Reference
+from llt_nncf.artifacts.reference import weight_digest as weight_digest
 from llt_nncf.artifacts.validation_report import ValidationReport as ValidationReport

@@ -8,6 +8,7 @@ from typing import Any
 
 from llt_nncf.artifacts.json_file import load_json
 from llt_nncf.artifacts.json_file import save_json
+from llt_nncf.artifacts.json_file import typed
 from llt_nncf.artifacts.layer_table import LayerTable
 from llt_nncf.errors import ArtifactError
 
@@ -92,13 +93,14 @@ class BitPolicy:
         """
         try:
             bits = {
-                str(name): (int(row["weight_bits"]), int(row["activation_bits"]))
-                for name, row in content["bits"].items()
+                name: (typed(row["weight_bits"], int), typed(row["activation_bits"], int))
+                for name, row in typed(content["bits"], dict).items()
             }
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            provenance = typed(content.get("provenance", {}), dict)
+        except (KeyError, TypeError) as error:
             msg = f"{where}: not a bit policy: {error!r}"
             raise ArtifactError(msg) from error
-        return cls(bits, dict(content.get("provenance", {})))
+        return cls(bits, provenance)
 
     def save(self, path: Path | str) -> Path:
         """Saves the policy as JSON, atomically."""

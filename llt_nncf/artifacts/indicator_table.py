@@ -8,6 +8,7 @@ from typing import Any
 
 from llt_nncf.artifacts.json_file import load_json
 from llt_nncf.artifacts.json_file import save_json
+from llt_nncf.artifacts.json_file import typed
 from llt_nncf.artifacts.layer_table import LayerTable
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import InvalidIndicatorError
@@ -73,13 +74,13 @@ class IndicatorTable:
         try:
             kinds = {
                 kind: {
-                    name: {int(bits): float(value) for bits, value in values.items()}
-                    for name, values in content[kind].items()
+                    name: {int(bits): typed(value, float) for bits, value in typed(values, dict).items()}
+                    for name, values in typed(content[kind], dict).items()
                 }
                 for kind in ("weights", "activations")
             }
-            source = str(content["source"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            source = typed(content["source"], str)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             msg = f"{path}: not an indicator table: {error!r}"
             raise ArtifactError(msg) from error
         return cls(LayerTable.from_dict(content, str(path)), kinds["weights"], kinds["activations"], source)

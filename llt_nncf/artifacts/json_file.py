@@ -6,8 +6,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from typing import NoReturn
+from typing import TypeVar
 
 from llt_nncf.errors import ArtifactError
+
+T = TypeVar("T")
 
 
 def write_atomically(path: Path | str, write: Callable[[Path], object]) -> Path:
@@ -59,11 +63,11 @@ def load_json(path: Path | str, schema: str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         msg = f"{path}: no such file."
         raise ArtifactError(msg) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: cannot be read as JSON: {error}"
         raise ArtifactError(msg) from error
     found = content.get("schema") if isinstance(content, dict) else None
@@ -72,3 +76,24 @@ def load_json(path: Path | str, schema: str) -> dict[str, Any]:
         raise ArtifactError(msg)
     del content["schema"]
     return content
+
+
+def typed(value: Any, kind: type[T]) -> T:
+    """
+    Returns ``value`` if it has the JSON type ``kind``; a conversion would take ``"4"``, ``4.7`` and ``true`` for 4.
+
+    :param value: What was loaded.
+    :param kind: ``int``, ``float``, ``str``, ``bool``, ``list`` or ``dict``; an integer passes for ``float``.
+    :raises TypeError: If the type is another.
+    """
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        msg = f"{value!r} is not of type {kind.__name__}"
+        raise TypeError(msg)
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)

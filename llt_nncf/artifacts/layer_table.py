@@ -10,6 +10,7 @@ from typing import Any
 
 from llt_nncf.artifacts.json_file import load_json
 from llt_nncf.artifacts.json_file import save_json
+from llt_nncf.artifacts.json_file import typed
 from llt_nncf.errors import ArtifactError
 
 _SCHEMA = "llt_nncf.layer_table/1"
@@ -76,6 +77,9 @@ class LayerTable:
                     f"{first.name} and {layer.name} share the activation quantizer {layer.activation_group!r} but not "
                     f"their activation_bits: {list(first.activation_bits)} and {list(layer.activation_bits)}"
                 )
+        for name, num_bits in self.unsearched.items():
+            if not 2 <= num_bits <= 8:
+                faults.append(f"unsearched[{name!r}]={num_bits} must be from 2 to 8")
         if not self.layers:
             faults.append("there is no layer")
         if faults:
@@ -109,12 +113,13 @@ class LayerTable:
         """
         try:
             rows = []
-            for row in content["layers"]:
-                bits = {key: tuple(int(b) for b in row[key]) for key in ("weight_bits", "activation_bits")}
-                counts = {key: int(row[key]) for key in ("macs", "weight_count")}
-                rows.append(Layer(**{**row, **bits, **counts}))
-            unsearched = {str(name): int(bits) for name, bits in content["unsearched"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            for row in typed(content["layers"], list):
+                names = {key: typed(row[key], str) for key in ("name", "activation_group")}
+                counts = {key: typed(row[key], int) for key in ("macs", "weight_count")}
+                bits = {key: tuple(typed(b, int) for b in row[key]) for key in ("weight_bits", "activation_bits")}
+                rows.append(Layer(**{**row, **names, **counts, **bits}))
+            unsearched = {name: typed(num_bits, int) for name, num_bits in typed(content["unsearched"], dict).items()}
+        except (KeyError, TypeError) as error:
             msg = f"{where}: not a layer table: {error!r}"
             raise ArtifactError(msg) from error
         return cls(tuple(rows), unsearched)

@@ -1,5 +1,6 @@
 """What PyTorch computed, for validation without PyTorch."""
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Mapping
@@ -16,6 +17,18 @@ _SCHEMA = "llt_nncf.reference/1"
 _ARRAYS = ("inputs", "logits", "labels", "float_logits")
 
 
+def weight_digest(codes: np.ndarray, step_size: np.ndarray) -> str:
+    """
+    Returns a fingerprint of a layer's integer weights.
+
+    :param codes: int8, in the layout of the layer's weight tensor.
+    :param step_size: One, or one per channel; any shape.
+    :return: SHA-256 in hexadecimal digits.
+    """
+    parts = (np.asarray(codes.shape, "<i8"), codes.astype("<i1"), step_size.ravel().astype("<f4"))
+    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+
+
 @dataclass(frozen=True)
 class Reference:
     """
@@ -28,6 +41,7 @@ class Reference:
     :param taps: Activation quantizer to its uint8 codes (signed ones plus 128, as in the exported file) for the first
         ``M <= N`` inputs, shape ``(M, ...)``, in the order of the forward pass. The second, third... call of quantizer
         ``name`` in a pass is ``name#1``, ``name#2``.
+    :param weight_digests: Layer to the ``weight_digest`` of its frozen weights.
     :raises ArtifactError: If the shapes or types do not fit each other, or values are NaN or infinite.
     """
 
@@ -36,6 +50,7 @@ class Reference:
     labels: np.ndarray | None = None
     float_logits: np.ndarray | None = None
     taps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    weight_digests: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
@@ -71,7 +86,7 @@ class Reference:
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         # Names of quantizers may hold characters that a zip member must not.
         arrays |= {f"tap_{i}": codes for i, codes in enumerate(self.taps.values())}
-        header = json.dumps({"schema": _SCHEMA, "taps": list(self.taps)})
+        header = json.dumps({"schema": _SCHEMA, "taps": list(self.taps), "weight_digests": dict(self.weight_digests)})
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
@@ -87,10 +102,12 @@ class Reference:
         :raises ArtifactError: If the file is missing, malformed, of another schema or inconsistent.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # np.load would leave a file open that it cannot read.
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             header = json.loads(str(arrays.pop("header")))
             schema, names = header["schema"], header["taps"]
+            digests = {str(name): str(digest) for name, digest in header["weight_digests"].items()}
             taps = {str(name): arrays.pop(f"tap_{i}") for i, name in enumerate(names)}
         except FileNotFoundError:
             msg = f"{path}: no such file."
@@ -101,4 +118,4 @@ class Reference:
         if schema != _SCHEMA or not {"inputs", "logits"} <= set(arrays) <= set(_ARRAYS):
             msg = f"{path}: schema {schema!r} with arrays {sorted(arrays)}; must be {_SCHEMA!r} with inputs and logits."
             raise ArtifactError(msg)
-        return cls(**arrays, taps=taps)
+        return cls(**arrays, taps=taps, weight_digests=digests)

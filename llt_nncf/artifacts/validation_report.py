@@ -7,6 +7,7 @@ from typing import Any
 
 from llt_nncf.artifacts.json_file import load_json
 from llt_nncf.artifacts.json_file import save_json
+from llt_nncf.artifacts.json_file import typed
 from llt_nncf.errors import ArtifactError
 
 _SCHEMA = "llt_nncf.validation_report/1"
@@ -40,7 +41,9 @@ class ValidationReport:
         """
         content = load_json(path, _SCHEMA)
         try:
-            return cls(bool(content.pop("passed")), tuple(content.pop("faults")), content)
+            passed = typed(content.pop("passed"), bool)
+            faults = tuple(typed(fault, str) for fault in typed(content.pop("faults"), list))
         except (KeyError, TypeError) as error:
             msg = f"{path}: not a validation report: {error!r}"
             raise ArtifactError(msg) from error
+        return cls(passed, faults, content)

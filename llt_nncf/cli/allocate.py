@@ -14,9 +14,7 @@ from llt_nncf.cost import Budget
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.add_argument("indicators", help="indicators.json of an importance training")
-    parser.add_argument(
-        "--bitops-as", nargs=2, type=int, metavar=("W", "A"), help="at most the BitOPs of uniform W/A"
-    )
+    parser.add_argument("--bitops-as", nargs=2, type=int, metavar=("W", "A"), help="at most the BitOPs of uniform W/A")
     parser.add_argument("--gbitops", type=float, help="at most this many 1e9 BitOPs")
     parser.add_argument("--compression-ratio", type=float, help="weights at least this many times smaller than 32-bit")
     parser.add_argument("--weight-mib", type=float, help="at most this size of the weights, in 2**20 bytes")

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import LayerTable
 from llt_nncf.validation import print_report
 from llt_nncf.validation import validate
 
@@ -13,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         type=Path,
-        help="folder with model.onnx and reference.npz; model.xml, float.onnx and policy.json are used if they are there",
+        help="folder with model.onnx and reference.npz; model.xml, float.onnx, policy.json and layers.json if present",
     )
     parser.add_argument("--min-agreement", type=float, default=0.99, help="least share of equal top-1 (default 0.99)")
     parser.add_argument("--latency-rounds", type=int, default=50, help="interleaved timing rounds, 0 for none")
@@ -27,11 +28,12 @@ def run(options: argparse.Namespace) -> int:
         path = options.folder / name
         return path if path.exists() else None
 
-    policy_path = present("policy.json")
+    policy_path, table_path = present("policy.json"), present("layers.json")
     report = validate(
         options.folder / "reference.npz",
         options.folder / "model.onnx",
         policy=None if policy_path is None else BitPolicy.load(policy_path),
+        table=None if table_path is None else LayerTable.load(table_path),
         xml_path=present("model.xml"),
         float_onnx_path=present("float.onnx"),
         min_agreement=options.min_agreement,

@@ -26,8 +26,8 @@ def section_properties() -> dict[str, Any]:
         },
         "fixed_bits": {
             **_BITS,
-            "description": "Bit-width of the first and the last layer, which are not searched. 7 keeps their weights from "
-            "saturating on CPUs without VNNI.",
+            "description": "Bit-width of the first and the last layer, which are not searched. 7 keeps their weights "
+            "from saturating on CPUs without VNNI.",
             "default": 8,
         },
         "budget": _object(
@@ -51,8 +51,8 @@ def section_properties() -> dict[str, Any]:
         ),
         "alpha": {
             **_NOT_NEGATIVE,
-            "description": "Weight of the weights' indicators against the activations' in the search; the paper takes 3, "
-            "2 and 1 for ResNet-18, ResNet-50 and MobileNetV1.",
+            "description": "Weight of the weights' indicators against the activations' in the search; the paper takes "
+            "3, 2 and 1 for ResNet-18, ResNet-50 and MobileNetV1.",
             "default": 1.0,
         },
         "search_time_limit_s": {**_POSITIVE, "default": 60.0},

@@ -70,7 +70,7 @@ def train_indicators(
     :param seed: Of the sampled policies.
     :param on_step: Called after each step with its number and the losses of its rounds.
     :return: Steps done and final losses.
-    :raises TrainingDivergedError: If a loss is NaN or infinite; names the step and the policy.
+    :raises TrainingDivergedError: If a loss is NaN or infinite (names the step and the policy), or a step size is.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
@@ -108,6 +108,13 @@ def train_indicators(
             if on_step is not None:
                 on_step(step, losses)
     optimizer.zero_grad()
+    if not all(bool(torch.isfinite(quantizer.raw_step_sizes).all()) for quantizer in quantizers.all()):
+        msg = (
+            f"Importance training diverged: after step {step} there are step sizes that are NaN or infinite. "
+            f"Lower importance.learning_rate (now {learning_rate}) or drop the lowest of candidate_bits "
+            f"({list(candidate_bits)})."
+        )
+        raise TrainingDivergedError(msg)
     return JointTrainingResult(step, {name: total / max(counted, 1) for name, total in sums.items()})
 
 

@@ -28,7 +28,7 @@ def policy_rounds(
         for quantizer in quantizers.all():
             quantizer.num_bits = _nearest(quantizer, bits)
         yield f"uniform-{bits}"
-    # A string seed goes through SHA-512: no collisions between neighbouring seeds and steps, the same on every platform.
+    # A string seed goes through SHA-512: neighbouring seeds and steps do not collide, on any platform.
     generator = random.Random(f"{seed}/{step}")
     for index in range(sampled_policies):
         for quantizer in quantizers.all():

@@ -17,11 +17,11 @@ class _MeanAbs:
     """Running mean absolute value of what a quantizer sees, while it lets its input pass unquantized."""
 
     def __init__(self) -> None:
-        self.total = 0.0
+        self.total = torch.zeros(())
         self.batches = 0
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        self.total += inputs[0].detach().float().abs().mean()
+        self.total = self.total + inputs[0].detach().float().abs().mean().cpu()
         self.batches += 1
         return inputs[0]
 
@@ -67,7 +67,7 @@ def start_step_sizes(
         if id(quantizer) in weights:
             _start(quantizer, _mean_abs_like(weights[id(quantizer)], quantizer.scale_shape))
         elif seen[id(quantizer)].batches:
-            _start(quantizer, torch.as_tensor(seen[id(quantizer)].total / seen[id(quantizer)].batches))
+            _start(quantizer, seen[id(quantizer)].total / seen[id(quantizer)].batches)
 
 
 def _start(quantizer: SwitchableQuantizer, mean_abs: Tensor) -> None:

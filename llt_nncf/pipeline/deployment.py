@@ -7,6 +7,7 @@ from torch import nn
 
 from llt_nncf.adapter.controller import LltQuantizationController
 from llt_nncf.artifacts import ValidationReport
+from llt_nncf.errors import StageError
 from llt_nncf.export import export_float_onnx
 from llt_nncf.export import export_openvino
 from llt_nncf.export import record_reference
@@ -43,12 +44,16 @@ def deploy(
     :raises ExportError: If the model cannot be written exactly.
     """
     out_dir = Path(out_dir)
+    policy = controller.policy
+    if policy is None:
+        msg = "There is no policy to deploy yet: finish importance training; the search follows it."
+        raise StageError(msg)
     frozen = controller.strip()
     controller.export_model(str(out_dir / "model.onnx"))
     export_openvino(out_dir / "model.onnx", out_dir / "model.xml")
     export_float_onnx(float_model.cpu(), inputs[:1], out_dir / "float.onnx")
-    controller.policy.save(out_dir / "policy.json")
-    plot_bits(controller.table, controller.policy, out_dir / "bits.png")
+    policy.save(out_dir / "policy.json")
+    plot_bits(controller.table, policy, out_dir / "bits.png")
     if controller.indicators is not None:
         plot_indicators(controller.indicators, out_dir / "indicators.png")
     reference = record_reference(frozen, inputs, labels, float_model=float_model)
@@ -58,7 +63,8 @@ def deploy(
         out_dir / "model.onnx",
         xml_path=out_dir / "model.xml",
         float_onnx_path=out_dir / "float.onnx",
-        policy=controller.policy,
+        policy=policy,
+        table=controller.table,
         min_agreement=min_agreement,
         latency_rounds=latency_rounds,
         report_path=out_dir / "report.json",

@@ -5,6 +5,8 @@ from typing import Any
 
 import llt_nncf.register  # noqa: F401
 
+# isort: split
+
 import pytest
 import torch
 from nncf import NNCFConfig

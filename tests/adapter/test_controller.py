@@ -11,11 +11,11 @@ from nncf.api.compression import CompressionStage
 from nncf.torch import load_state
 from torch import nn
 
-from llt_nncf.errors import ArtifactError
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.cost import PolicyCost
+from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ConfigError
 from llt_nncf.errors import ExportError
 from llt_nncf.errors import InfeasibleBudgetError

@@ -55,8 +55,9 @@ def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    """Processes that the tests start find the package of this checkout."""
+def environment(monkeypatch):
+    """Processes that the tests start find the package of this checkout, and nothing that another test registered."""
+    monkeypatch.delenv("NNCF_TORCH_LEGACY_TRACING", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 

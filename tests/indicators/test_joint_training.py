@@ -84,7 +84,7 @@ def plain_loop(
     velocity = {}
     for step in range(steps):
         generator = random.Random(f"{seed}/{step}")
-        policies = [{name: bits for name in quantizers} for bits in CANDIDATES]
+        policies = [dict.fromkeys(quantizers, bits) for bits in CANDIDATES]
         policies += [{name: generator.choice(candidates[name]) for name in quantizers} for _ in range(sampled)]
         total = 0.0
         for policy in policies:
@@ -166,6 +166,13 @@ def test_a_loss_that_is_not_finite_names_step_and_policy():
         train_indicators(
             net, quantizer_set(net), batches(1), lambda m, b: loss_fn(m, b) * math.nan, candidate_bits=CANDIDATES
         )
+
+
+def test_step_sizes_that_the_last_update_broke_are_noticed():
+    net = started_net()
+    net.conv_input.raw_step_sizes.register_hook(lambda gradient: gradient * math.nan)
+    with pytest.raises(TrainingDivergedError, match="after step 1"):
+        train_indicators(net, quantizer_set(net), batches(1), loss_fn, candidate_bits=CANDIDATES)
 
 
 def test_rounds_are_all_uniform_policies_and_then_seeded_samples():

@@ -1,0 +1,95 @@
+"""Records what PyTorch computes, so that the exported files can be validated where there is no PyTorch."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch import nn
+
+from llt_nncf.artifacts import Reference
+from llt_nncf.artifacts import weight_digest
+from llt_nncf.export.activation_lowering import SIGNED_ZERO_POINT
+from llt_nncf.functional import quantize_to_int
+from llt_nncf.quantizers import FrozenActivationQuantizer
+from llt_nncf.quantizers import FrozenWeight
+
+
+def record_reference(
+    frozen_model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor | None = None,
+    *,
+    float_model: nn.Module | None = None,
+    num_tap_samples: int = 8,
+    batch_size: int = 32,
+) -> Reference:
+    """
+    Runs the frozen model, and for the first few inputs keeps the integer codes of every activation quantizer.
+
+    :param frozen_model: The model that is exported; has one input and one output. Both models are run in evaluation
+        mode, and left in the mode they were in.
+    :param inputs: Shape ``(N, ...)``; taken to the model's device batch by batch.
+    :param labels: Class indices, shape ``(N,)``.
+    :param float_model: The model before quantization.
+    :param num_tap_samples: Inputs whose codes are kept; they take as much memory as the activations in uint8.
+    :param batch_size: Inputs in one forward pass.
+    :return: The reference; ``reference.save(path)`` keeps it.
+    """
+    taps: dict[str, list[np.ndarray]] = {}
+    if num_tap_samples > 0:
+        with _codes_recorded(frozen_model, taps):
+            _run(frozen_model, inputs[:num_tap_samples], batch_size)
+    return Reference(
+        inputs=inputs.detach().cpu().float().numpy(),
+        logits=_run(frozen_model, inputs, batch_size),
+        labels=None if labels is None else labels.detach().cpu().long().numpy(),
+        float_logits=None if float_model is None else _run(float_model, inputs, batch_size),
+        taps={name: np.concatenate(codes) for name, codes in taps.items()},
+        weight_digests={
+            module.name: weight_digest(module.codes.cpu().numpy(), module.step_size.cpu().numpy())
+            for module in frozen_model.modules()
+            if isinstance(module, FrozenWeight)
+        },
+    )
+
+
+def _run(model: nn.Module, inputs: Tensor, batch_size: int) -> np.ndarray:
+    tensors = [*model.parameters(), *model.buffers()]
+    device = tensors[0].device if tensors else inputs.device
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            outputs = [model(batch.to(device)).float().cpu().numpy() for batch in inputs.split(batch_size)]
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+    return np.concatenate(outputs)
+
+
+@contextmanager
+def _codes_recorded(model: nn.Module, taps: dict[str, list[np.ndarray]]) -> Iterator[None]:
+    """Appends the codes of each forward pass to ``taps``, by the names that the exported file gives them."""
+    calls: Counter[str] = Counter()
+
+    def start_pass(module: nn.Module, arguments: tuple) -> None:
+        calls.clear()
+
+    def record(quantizer: FrozenActivationQuantizer, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        name, signed = quantizer.name, quantizer.signed
+        codes = quantize_to_int(arguments[0], quantizer.step_size, num_bits=quantizer.num_bits, signed=signed)
+        stored = (codes + (SIGNED_ZERO_POINT if signed else 0)).to(torch.uint8).cpu().numpy()
+        taps.setdefault(f"{name}#{calls[name]}" if calls[name] else name, []).append(stored)
+        calls[name] += 1
+
+    quantizers = [module for module in model.modules() if isinstance(module, FrozenActivationQuantizer)]
+    hooks = [model.register_forward_pre_hook(start_pass)]
+    hooks += [quantizer.register_forward_hook(record) for quantizer in quantizers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

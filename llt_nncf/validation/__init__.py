@@ -1,0 +1,7 @@
+"""
+Whether the exported files compute what PyTorch computed, read back and run without PyTorch: bit-widths, outputs and
+integer codes layer by layer, kernels, accuracy and latency, in ONNX Runtime and OpenVINO.
+"""
+
+from llt_nncf.validation.report_table import print_report as print_report
+from llt_nncf.validation.validate import validate as validate

@@ -1,0 +1,108 @@
+"""A validation report as tables for the terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from llt_nncf.artifacts import ValidationReport
+
+
+def print_report(report: ValidationReport, console: Console | None = None) -> None:
+    """
+    Prints the verdict, one table per engine matter, and one row per layer.
+
+    :param report: The report.
+    :param console: Where to print; the standard output by default.
+    """
+    console = console or Console()
+    sections = report.sections
+    for table in (_engine_table(sections), _latency_table(sections), _layer_table(sections), _code_table(sections)):
+        if table.row_count:
+            console.print(table)
+    for warning in sections.get("warnings", ()):
+        console.print(f"Warning: {warning}", style="yellow", markup=False)
+    for fault in report.faults:
+        console.print(f"Fault: {fault}", style="red", markup=False)
+    verdict, style = ("Validation passed.", "green") if report.passed else ("Validation failed.", "bold red")
+    console.print(verdict, style=style)
+
+
+def _engine_table(sections: Any) -> Table:
+    table = _table("Outputs", "Engine", "Top-1", "Agreement", "Max\ndifference", "in steps", "Integer\nlayers")
+    pytorch = sections.get("pytorch", {})
+    for label, key in (("PyTorch, float", "float_accuracy"), ("PyTorch, frozen", "accuracy")):
+        if pytorch.get(key) is not None:
+            table.add_row(label, _percent(pytorch[key]), "", "", "", "")
+    for engine, row in sections.get("engines", {}).items():
+        kernels = row.get("kernels", {})
+        integer = sum(kernel["is_integer"] is True for kernel in kernels.values())
+        table.add_row(
+            engine,
+            _percent(row.get("accuracy")),
+            _percent(row.get("agreement")),
+            _number(row.get("max_abs_difference")),
+            _number(row.get("max_difference_steps")),
+            f"{integer} of {len(kernels)}" if kernels else "",
+        )
+    return table
+
+
+def _latency_table(sections: Any) -> Table:
+    latency = sections.get("latency", {})
+    table = _table("Latency, one input, one thread", "Engine", "Quantized ms", "Float ms", "Speed-up")
+    for engine, row in latency.get("engines", {}).items():
+        speed_up = f"{row['speed_up']:.2f}x" if "speed_up" in row else ""
+        table.add_row(engine.replace("_", " "), f"{row['quantized_ms']:.3f}", _number(row.get("float_ms")), speed_up)
+    return table
+
+
+def _layer_table(sections: Any) -> Table:
+    engines = sections.get("engines", {})
+    table = _table("Layers", "Layer", "Weight\nbits", "Bits\nneeded", *engines)
+    for name, row in sections.get("bit_widths", {}).get("weights", {}).items():
+        kernels = [_kernel(engine.get("kernels", {}).get(name)) for engine in engines.values()]
+        table.add_row(name, str(row["policy_bits"]), str(row["needed_bits"]), *kernels)
+    return table
+
+
+def _code_table(sections: Any) -> Table:
+    engines = {name: row["codes"] for name, row in sections.get("engines", {}).items() if "codes" in row}
+    table = _table(
+        "Codes that differ from PyTorch's, and by how many steps at most", "Quantizer", "Bits", "Codes", *engines
+    )
+    for name, grid in sections.get("bit_widths", {}).get("activations", {}).items():
+        cells = []
+        for codes in engines.values():
+            row = codes["quantizers"].get(name)
+            cells.append(f"{_percent(row['share_different'])}, {row['max_difference_steps']}" if row else "")
+        bits = "" if grid["policy_bits"] is None else str(grid["policy_bits"])
+        table.add_row(name, bits, f"{grid['low']}..{grid['high']}", *cells)
+    return table
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column(first, overflow="fold")
+    for header in others:
+        _add_number_column(table, header)
+    return table
+
+
+def _add_number_column(table: Table, header: str) -> None:
+    # Long names in the first column must not squeeze the figures.
+    table.add_column(header, justify="right", min_width=max(len(word) for word in header.split()))
+
+
+def _kernel(row: Any) -> str:
+    if row is None or row["is_integer"] is None:
+        return "?"
+    return "int8" if row["is_integer"] else "float"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

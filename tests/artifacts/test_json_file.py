@@ -1,0 +1,75 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from llt_nncf.artifacts import load_json
+from llt_nncf.artifacts import save_json
+from llt_nncf.artifacts import write_atomically
+
+
+def test_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "model.onnx"
+    path.write_text("old")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half of the n")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_failing_writer_makes_no_new_file(tmp_path: Path):
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(tmp_path / "new.bin", lambda temporary: 1 / 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path):
+    path = tmp_path / "policy.json"
+    path.write_text("old")
+    seen = []
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("new")
+        seen.append(path.read_text())
+        assert temporary.suffix == path.suffix
+        assert temporary.parent == path.parent
+
+    assert write_atomically(path, write) == path
+    assert seen == ["old"]
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writer_may_replace_its_temporary_file(tmp_path: Path):
+    def write(temporary: Path) -> None:
+        temporary.unlink()
+        temporary.write_text("new")
+
+    assert write_atomically(str(tmp_path / "a" / "b.txt"), write).read_text() == "new"
+
+
+def test_new_file_has_the_mode_of_any_new_file(tmp_path: Path):
+    umask = os.umask(0o027)
+    try:
+        path = write_atomically(tmp_path / "x.json", lambda temporary: temporary.write_text("x"))
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_values_that_json_does_not_have_are_refused_before_anything_is_written(value, tmp_path: Path):
+    with pytest.raises((ValueError, TypeError)):
+        save_json(tmp_path / "x.json", "test/1", {"value": value})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_content_comes_back_without_the_schema(tmp_path: Path):
+    path = save_json(tmp_path / "x.json", "test/1", {"größe": [1, 2.5, None]})
+    assert load_json(path, "test/1") == {"größe": [1, 2.5, None]}

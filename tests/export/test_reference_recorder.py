@@ -1,0 +1,58 @@
+"""The recorded integers are those that the frozen model works with."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from llt_nncf.export import record_reference
+from llt_nncf.functional import quantize_to_int
+from tests.export.frozen_models import SIZE
+from tests.export.frozen_models import Classifier
+from tests.export.frozen_models import calibrate
+from tests.export.frozen_models import quantizer
+
+
+def test_codes_are_uint8_and_signed_ones_are_offset():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.signed, self.unsigned = quantizer("s", 4, True), quantizer("u", 8, False)
+
+        def forward(self, x):
+            return self.unsigned(self.signed(x))
+
+    x = torch.tensor([[-9.0, -0.25, 0.0, 0.2, 9.0]])
+    reference = record_reference(Model(), x)
+    # Step size 1/8: -0.25 is code -2, 0.2 rounds to code 2; 4 bits hold -8..7.
+    np.testing.assert_array_equal(reference.taps["s"], [[120, 126, 128, 130, 135]])
+    np.testing.assert_array_equal(reference.taps["u"], [[0, 0, 0, 2, 7]])
+
+
+def test_calls_of_a_shared_quantizer_are_kept_apart_over_batches():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q = quantizer("q")
+
+        def forward(self, x):
+            return self.q(self.q(x) * 2)
+
+    x = torch.rand(5, 3)
+    reference = record_reference(Model(), x, num_tap_samples=4, batch_size=3)
+    assert {name: codes.shape for name, codes in reference.taps.items()} == {"q": (4, 3), "q#1": (4, 3)}
+    first = quantize_to_int(x[:4], torch.tensor(0.125), num_bits=8, signed=False)
+    np.testing.assert_array_equal(reference.taps["q#1"], first.numpy() * 2)
+
+
+def test_logits_and_labels_are_those_of_the_models_whose_modes_are_left_alone():
+    model = calibrate(Classifier(), torch.randn(8, 3, SIZE, SIZE), is_exact=True)
+    float_model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * SIZE * SIZE, 10)).train()
+    x, labels = torch.randn(7, 3, SIZE, SIZE), torch.arange(7)
+    reference = record_reference(model, x, labels, float_model=float_model, batch_size=3)
+    assert float_model.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    with torch.no_grad():
+        np.testing.assert_allclose(reference.logits, model(x).numpy(), atol=1e-6)
+        np.testing.assert_allclose(reference.float_logits, float_model.eval()(x).numpy(), atol=1e-6)
+    np.testing.assert_array_equal(reference.labels, labels)
+    assert set(reference.weight_digests) == set(Classifier.policy_bits)

@@ -1,0 +1,116 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.artifacts import Layer
+from llt_nncf.artifacts import LayerTable
+from llt_nncf.errors import ArtifactError
+from llt_nncf.plots import plot_bits
+from llt_nncf.plots import plot_indicators
+
+BITS = (6, 4, 2)
+
+
+def layer_table(searched: int) -> LayerTable:
+    """``searched`` free layers between two fixed ones."""
+    free = [Layer(f"layer{i}.conv", 100, 10, f"relu{i}", BITS, BITS) for i in range(searched)]
+    return LayerTable((Layer("first", 100, 10, "input", (8,), (8,)), *free, Layer("fc", 100, 10, "pool", (8,), (8,))))
+
+
+def indicator_table(searched: int) -> IndicatorTable:
+    weights = {f"layer{i}.conv": {bits: 0.1 * (i + 1) / bits for bits in BITS} for i in range(searched)}
+    activations = {f"relu{i}": {bits: 0.2 * (i + 1) / bits for bits in BITS} for i in range(searched)}
+    return IndicatorTable(layer_table(searched), weights, activations)
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    """Width and height from the header."""
+    head = path.read_bytes()[:24]
+    assert head.startswith(b"\x89PNG\r\n\x1a\n")
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that would have been saved."""
+    figures: list[Figure] = []
+    for module in ("bit_chart", "indicator_chart"):
+        monkeypatch.setattr(f"llt_nncf.plots.{module}.save_figure", lambda figure, path: figures.append(figure))
+    return figures
+
+
+@pytest.mark.parametrize("searched", [1, 18, 60])
+def test_pictures_are_png_files_and_nothing_else_is_left(searched: int, tmp_path: Path):
+    table = layer_table(searched)
+    bits = plot_bits(table, BitPolicy.uniform(table, weight_bits=4, activation_bits=2), tmp_path / "new" / "bits.png")
+    indicators = plot_indicators(indicator_table(searched), str(tmp_path / "new" / "indicators.png"))
+    assert sorted(path.name for path in bits.parent.iterdir()) == ["bits.png", "indicators.png"]
+    assert png_size(bits)[0] == pytest.approx(min(max(6.4, 1.6 + 0.27 * (searched + 2)), 18) * 150, abs=2)
+    assert png_size(indicators)[1] > png_size(bits)[1]
+
+
+def test_bars_show_the_bits_and_fixed_ones_are_hatched(drawn: list[Figure]):
+    table = layer_table(2)
+    policy = BitPolicy({"first": (8, 8), "layer0.conv": (4, 6), "layer1.conv": (2, 4), "fc": (8, 8)})
+    plot_bits(table, policy, "unused.png")
+    (axes,) = drawn[0].axes
+    bars = sorted(axes.patches, key=lambda bar: bar.get_x())
+    assert [bar.get_height() for bar in bars] == [8, 8, 4, 6, 2, 4, 8, 8]
+    assert [bool(bar.get_hatch()) for bar in bars] == [True, True, False, False, False, False, True, True]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["first", "layer0.conv", "layer1.conv", "fc"]
+    legend = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    # Equal weights and MACs everywhere: (8+4+2+8)/4 and (8+6+4+8)/4.
+    assert legend == ["weights (5.50 bits per weight)", "activations (6.50 bits per MAC)", "fixed"]
+
+
+def test_lines_show_the_indicators_of_searched_layers(drawn: list[Figure]):
+    plot_indicators(indicator_table(3), "unused.png")
+    for axes, base in zip(drawn[0].axes, (0.1, 0.2), strict=True):
+        assert axes.get_yscale() == "log"
+        assert [line.get_label() for line in axes.lines] == ["6 bits", "4 bits", "2 bits"]
+        for line, num_bits in zip(axes.lines, BITS, strict=True):
+            np.testing.assert_allclose(line.get_ydata(), base * np.array([1, 2, 3]) / num_bits)
+    labels = [label.get_text() for label in drawn[0].axes[1].get_xticklabels()]
+    assert labels == ["layer0.conv", "layer1.conv", "layer2.conv"]
+
+
+def test_layers_that_lack_a_candidate_leave_a_gap(drawn: list[Figure]):
+    table = LayerTable((Layer("a", 1, 1, "x", (4, 2), (8,)), Layer("b", 1, 1, "y", (2,), (4, 2))))
+    plot_indicators(IndicatorTable(table, {"a": {4: 0.1, 2: 0.0}}, {"y": {4: 0.2, 2: 0.4}}), "unused.png")
+    weights, activations = (
+        {line.get_label(): line.get_ydata().tolist() for line in axes.lines} for axes in drawn[0].axes
+    )
+    assert weights["4 bits"] == pytest.approx([0.1, np.nan], nan_ok=True)
+    assert weights["2 bits"] == pytest.approx([np.nan, np.nan], nan_ok=True)
+    assert activations["2 bits"] == pytest.approx([np.nan, 0.4], nan_ok=True)
+
+
+def test_table_without_searched_layers_gives_an_empty_picture(tmp_path: Path):
+    assert plot_indicators(indicator_table(0), tmp_path / "indicators.png").is_file()
+
+
+def test_long_names_lose_their_beginning_and_dollars_are_no_formulas(drawn: list[Figure]):
+    names = ["backbone.stage3.block11.depthwise.conv", "a$b$c"]
+    table = LayerTable(tuple(Layer(name, 1, 1, name, BITS, BITS) for name in names))
+    plot_bits(table, BitPolicy.uniform(table, weight_bits=4, activation_bits=4), "unused.png")
+    labels = drawn[0].axes[0].get_xticklabels()
+    # 28 characters, the first of them the ellipsis.
+    assert labels[0].get_text() == "…" + names[0][-27:]
+    assert not labels[1].get_parse_math()
+
+
+def test_policy_of_another_model_is_refused(tmp_path: Path):
+    with pytest.raises(ArtifactError, match="fc"):
+        plot_bits(layer_table(1), BitPolicy({"first": (8, 8)}), tmp_path / "bits.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pyplot_and_its_global_state_are_not_imported():
+    code = "import sys, llt_nncf.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], timeout=120).returncode == 0

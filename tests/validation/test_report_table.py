@@ -1,0 +1,71 @@
+"""The tables keep every figure at narrow and wide terminals."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from llt_nncf.artifacts import ValidationReport
+from llt_nncf.validation import print_report
+
+LAYER = "ResNet/Sequential[layer1]/BasicBlock[0]/NNCFConv2d[conv1]/conv2d_0"
+
+
+def report(passed=False):
+    engine = {
+        "agreement": 0.9912,
+        "accuracy": 0.7345,
+        "max_abs_difference": 0.123456,
+        "max_difference_steps": 3.0,
+        "kernels": {LAYER: {"kernel": "QLinearConv", "is_integer": True}},
+        "codes": {
+            "first_difference": LAYER,
+            "quantizers": {LAYER: {"share_different": 0.0213, "max_difference_steps": 1}},
+        },
+    }
+    latency = {"quantized_ms": 4.301, "float_ms": 9.46, "speed_up": 2.199}
+    sections = {
+        "engines": {"onnxruntime": engine, "openvino": engine},
+        "pytorch": {"accuracy": 0.7351, "float_accuracy": None},
+        "bit_widths": {
+            "weights": {LAYER: {"policy_bits": 4, "needed_bits": 3, "weight_count": 9}},
+            "activations": {LAYER: {"policy_bits": 5, "signed": True, "low": -16, "high": 15}},
+        },
+        "latency": {"engines": {"onnxruntime": latency, "openvino_default_precision": {"quantized_ms": 1.5}}},
+        "warnings": ["a [warning]"],
+    }
+    return ValidationReport(passed, () if passed else ("a fault [in brackets]",), sections)
+
+
+def printed(report, width):
+    console = Console(file=io.StringIO(), width=width)
+    print_report(report, console)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_every_figure_is_there(width):
+    text = printed(report(), width)
+    for figure in (
+        "99.12%",
+        "73.45%",
+        "73.51%",
+        "0.1235",
+        "1 of 1",
+        "4.301",
+        "2.20x",
+        "1.500",
+        "2.13%",
+        "-16..15",
+        "int8",
+    ):
+        assert figure in text, figure
+    assert "a fault [in brackets]" in text
+    assert "a [warning]" in text
+    assert "Validation failed." in text
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_empty_report_prints_its_verdict():
+    assert printed(ValidationReport(True, (), {}), 80).strip() == "Validation passed."
