@@ -12,6 +12,8 @@ LLT_ENV_DIR ?= .env
 # NNCF and OpenVINO report usage by default; these switch it off.
 export CI = true
 export NNCF_CI = 1
+# OpenMP threads that spin while they wait slow each other down a hundredfold when other processes want the cores too.
+export OMP_WAIT_POLICY = PASSIVE
 # The environment holds the dependencies only, so that checkouts can share it: the package comes from this one.
 export PYTHONPATH = $(CURDIR)
 

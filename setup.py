@@ -27,6 +27,7 @@ setup(
         "openvino>=2026.4",
         "ortools",
         "numpy",
+        "jsonschema",
         "rich",
         "matplotlib",
         "safetensors",

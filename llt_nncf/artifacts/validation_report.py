@@ -29,7 +29,7 @@ class ValidationReport:
 
     def save(self, path: Path | str) -> Path:
         """Saves the report as JSON, atomically."""
-        content = {"passed": self.passed, "faults": list(self.faults), **self.sections}
+        content = {**self.sections, "passed": self.passed, "faults": list(self.faults)}
         return save_json(path, _SCHEMA, content)
 
     @classmethod

@@ -65,5 +65,5 @@ def fake_quantize(
     """
     qmin, qmax = integer_range(num_bits, signed=signed, narrow_range=narrow_range)
     if grad_scale is None:
-        grad_scale = float((x.numel() / step_size.numel() * qmax) ** -0.5)
+        grad_scale = float((max(x.numel(), 1) / step_size.numel() * qmax) ** -0.5)
     return _LsqFunction.apply(x, step_size, qmin, qmax, grad_scale).to(x.dtype)

@@ -39,6 +39,7 @@ class SwitchableQuantizer(nn.Module):
 
     _signed: Tensor
     _active: Tensor
+    _candidates: Tensor
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class SwitchableQuantizer(nn.Module):
         self.raw_step_sizes = nn.Parameter(torch.ones(len(self.candidate_bits), *self.scale_shape))
         self.register_buffer("_signed", torch.tensor(signed))
         self.register_buffer("_active", torch.tensor(0))
+        self.register_buffer("_candidates", torch.tensor(self.candidate_bits))
         # Python mirrors of the two buffers: reading a buffer in every forward would synchronise a GPU each time.
         self._signed_value = signed
         self._active_value = 0
@@ -147,7 +149,14 @@ class SwitchableQuantizer(nn.Module):
             raise InvalidBitWidthError(msg) from None
 
     def refresh_mirrors(self) -> None:
-        """Reads ``signed`` and ``num_bits`` back from the buffers, after something wrote to those in place."""
+        """
+        Reads ``signed`` and ``num_bits`` back from the buffers, after something wrote to those in place.
+
+        :raises InvalidBitWidthError: If the buffers are those of a quantizer with other candidates.
+        """
+        if tuple(self._candidates.tolist()) != self.candidate_bits:
+            msg = f"The checkpoint's candidates are {self._candidates.tolist()}; here they are {list(self.candidate_bits)}."
+            raise InvalidBitWidthError(msg)
         self._signed_value = bool(self._signed)
         self._active_value = int(self._active)
 

@@ -211,3 +211,9 @@ def test_statistics_that_are_not_finite_are_refused(value: float):
 
 def test_repr_names_the_active_bits_the_candidates_and_the_sign():
     assert "num_bits=6 of [6, 5, 4, 3, 2], signed=True" in repr(started())
+
+
+def test_a_checkpoint_with_other_candidates_is_refused():
+    saved = SwitchableQuantizer((4, 3)).state_dict()
+    with pytest.raises(InvalidBitWidthError, match=r"\[4, 3\]"):
+        SwitchableQuantizer((3, 2)).load_state_dict(saved)

@@ -1,0 +1,54 @@
+"""The classification sample, small: every stage runs, and the figures that it returns are plausible."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import ValidationReport
+from llt_nncf.cli.main import main as llt_nncf
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The sample's folder and figures after two epochs of everything."""
+    out = tmp_path_factory.mktemp("digits")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "samples" / "classification"))
+        sample = importlib.import_module("main")
+        arguments = ["--float-epochs", "4", "--epochs", "3", "--latency-rounds", "3", "--min-agreement", "0.95"]
+        return out, sample.main([*arguments, "--config", str(ROOT / "configs" / "digits.json"), "--out", str(out)])
+
+
+def test_the_sample_leaves_its_files_and_returns_its_figures(run):
+    out, rows = run
+    files = "model.onnx model.xml model.bin policy.json report.json reference.npz bits.png indicators.png".split()
+    assert [name for name in files if not (out / name).exists()] == []
+    assert ValidationReport.load(out / "report.json").passed
+    assert list(rows) == ["float", "uniform", "llt"]
+    assert all(80 < row["pytorch_top1"] <= 100 for row in rows.values())
+    assert rows["llt"]["gbitops"] <= rows["uniform"]["gbitops"] < rows["float"]["gbitops"] / 50
+    assert rows["llt"]["file_kib"] < rows["float"]["file_kib"] / 2
+    assert rows["llt"]["onnxruntime_agreement"] >= 95
+    assert rows["llt"]["openvino_agreement"] >= 95
+
+
+def test_every_layer_runs_in_integers_on_both_engines(run):
+    out, _ = run
+    sections = ValidationReport.load(out / "report.json").sections
+    for engine in ("onnxruntime", "openvino"):
+        kernels = sections["engines"][engine]["kernels"]
+        assert set(kernels) == set(BitPolicy.load(out / "policy.json").bits)
+        assert all(row["is_integer"] for row in kernels.values())
+
+
+def test_validate_reads_the_folder_and_fails_below_its_threshold(run, capsys):
+    out, _ = run
+    arguments = ["validate", str(out), "--latency-rounds", "0", "--report", str(out / "again.json")]
+    assert llt_nncf([*arguments, "--min-agreement", "0.95"]) == 0
+    assert "Validation passed" in capsys.readouterr().out
+    assert llt_nncf([*arguments, "--min-agreement", "1.01"]) == 1
+    assert "Validation failed" in capsys.readouterr().out
