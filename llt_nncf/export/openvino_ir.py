@@ -10,11 +10,15 @@ import openvino as ov
 from llt_nncf.errors import ExportError
 from llt_nncf.export.onnx_qcdq import POLICY_KEY
 from llt_nncf.export.onnx_qcdq import VERSION_KEY
+from llt_nncf.export.openvino_rounding import keep_rounding_before_additions
 
 
 def export_openvino(onnx_path: Path | str, xml_path: Path | str) -> Path:
     """
     Converts an exported ONNX file to an OpenVINO model, ``.xml`` and ``.bin``.
+
+    The result computes the same integers as the ONNX file in ONNX Runtime, also where OpenVINO, reading that file
+    itself, would leave out a rounding in front of a residual addition (see ``openvino_rounding``).
 
     The policy and the version of the ONNX file's metadata are kept in the model's ``rt_info``, under ``llt_nncf``.
 
@@ -28,10 +32,12 @@ def export_openvino(onnx_path: Path | str, xml_path: Path | str) -> Path:
         msg = f"{xml_path}: an OpenVINO model's file name ends in .xml."
         raise ExportError(msg)
     try:
+        proto = onnx.load(onnx_path)
+        keep_rounding_before_additions(proto)
         # Not ov.convert_model: its simplifications tear the weights' dequantization apart, and convolutions that run
         # in int8 from the ONNX file would run in f32 from the .xml (measured with OpenVINO 2026.4.1).
-        model = ov.Core().read_model(str(onnx_path))
-        metadata = {entry.key: entry.value for entry in onnx.load(onnx_path, load_external_data=False).metadata_props}
+        model = ov.Core().read_model(proto.SerializeToString())
+        metadata = {entry.key: entry.value for entry in proto.metadata_props}
     except Exception as error:  # OpenVINO raises RuntimeError and its own classes; onnx raises protobuf's.
         msg = f"{onnx_path}: cannot be converted to OpenVINO's format: {error}"
         raise ExportError(msg) from error

@@ -155,7 +155,8 @@ class SwitchableQuantizer(nn.Module):
         :raises InvalidBitWidthError: If the buffers are those of a quantizer with other candidates.
         """
         if tuple(self._candidates.tolist()) != self.candidate_bits:
-            msg = f"The checkpoint's candidates are {self._candidates.tolist()}; here they are {list(self.candidate_bits)}."
+            found = self._candidates.tolist()
+            msg = f"The checkpoint's candidates are {found}; here they are {list(self.candidate_bits)}."
             raise InvalidBitWidthError(msg)
         self._signed_value = bool(self._signed)
         self._active_value = int(self._active)
