@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterator
 from contextlib import nullcontext
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from nncf.torch.utils import is_main_process
 from torch import nn
 
 from llt_nncf.adapter.freezing import freeze
-from llt_nncf.adapter.init_batches import InitBatches
+from llt_nncf.adapter.importance import start_from_data
+from llt_nncf.adapter.importance import train_at_initialization
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.scheduler import LltScheduler
 from llt_nncf.adapter.statistics import LltStatistics
@@ -40,10 +40,6 @@ from llt_nncf.errors import StageError
 from llt_nncf.export import export_onnx
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import policy_rounds
-from llt_nncf.indicators import start_step_sizes
-from llt_nncf.indicators import train_indicators
-
-_START_SAMPLES = 256
 
 
 class LltQuantizationController(QuantizationController):
@@ -91,7 +87,7 @@ class LltQuantizationController(QuantizationController):
         """
         config = self._llt_config
         self._save("layers.json", self.table)
-        self._start_step_sizes()
+        start_from_data(self.model, self._quantizers, self.config)
         if config.budget is not None:
             # Searches once on the start values, so that a budget that cannot be met ends here and not after training.
             allocate_bits(self._quantizers.read_indicators("start values"), config.budget, alpha=config.alpha)
@@ -100,7 +96,13 @@ class LltQuantizationController(QuantizationController):
         elif config.indicators is not None:
             self.search(IndicatorTable.load(config.indicators))
         elif config.importance.where == "init":
-            self._train_indicators()
+            self._importance_steps = train_at_initialization(
+                self.model,
+                self._quantizers,
+                self.config,
+                candidate_bits=config.candidate_bits,
+                importance=config.importance,
+            )
             self.search()
 
     def policies(self, model: nn.Module | None = None) -> Iterator[str]:
@@ -281,46 +283,6 @@ class LltQuantizationController(QuantizationController):
         keys = {id(module.core): key for key, module in storage.items()}
         return {name: keys[id(core)] for name, core in self._quantizers.activations.items()}
 
-    def _start_step_sizes(self) -> None:
-        batches = InitBatches.for_statistics(self.config)
-        if batches is None:
-            nncf_logger.warning(
-                "llt_quantization: no data loader was registered, so the step sizes have no start values from data. "
-                "Call register_default_init_args before create_compressed_model."
-            )
-            return
-        count = max(1, _START_SAMPLES // batches.batch_size)
-        start_step_sizes(self.model, self._quantizers, islice(batches, count), batches.forward)
-
-    def _train_indicators(self) -> None:
-        importance = self._llt_config.importance
-        batches = InitBatches.for_training(self.config)
-        was_training = self.model.training
-        kept = {
-            key: value.detach().clone()
-            for key, value in self.model.state_dict().items()
-            if importance.restore_weights and not key.endswith("raw_step_sizes")
-        }
-        result = train_indicators(
-            self.model,
-            self._quantizers,
-            batches,
-            lambda model, batch: batches.loss(model, batch),
-            candidate_bits=self._llt_config.candidate_bits,
-            epochs=importance.epochs,
-            max_steps=importance.max_steps,
-            learning_rate=importance.learning_rate,
-            momentum=importance.momentum,
-            weight_decay=importance.weight_decay,
-            sampled_policies=importance.sampled_policies,
-            aggregation=importance.aggregation,
-            seed=importance.seed,
-            on_step=_log_progress,
-        )
-        self._importance_steps = result.steps
-        self.model.load_state_dict(kept, strict=False)
-        self.model.train(was_training)
-
     def _adapt_batch_norms(self) -> None:
         try:
             params = extract_bn_adaptation_init_params(self.config, ALGORITHM_NAME)
@@ -334,11 +296,3 @@ class LltQuantizationController(QuantizationController):
     def _save(self, file_name: str, artifact: Any) -> None:
         if self._llt_config.artifacts_dir is not None and is_main_process():
             artifact.save(Path(self._llt_config.artifacts_dir) / file_name)
-
-
-def _log_progress(step: int, losses: dict[str, float]) -> None:
-    if step == 1 or step % 50 == 0:
-        worst, best = max(losses.values()), min(losses.values())
-        nncf_logger.info(
-            f"Importance training, step {step}: loss {best:.3f} to {worst:.3f} over {len(losses)} policies"
-        )

@@ -50,7 +50,7 @@ def validate(
     :param policy: Bits by layer; that of the file's metadata by default. If both are there they must be equal.
     :param table: With it, quantizers that feed no layer are checked too.
     :param xml_path: Written by ``export_openvino``; without it OpenVINO reads the ONNX file.
-    :param float_onnx_path: The float model, for latency and its ratio.
+    :param float_onnx_path: The float model, for its accuracy in the engines, and for latency and its ratio.
     :param min_agreement: Share of equal top-1, 0 to 1.
     :param latency_rounds: 0 leaves latency out.
     :param batch_size: Inputs in one run.
@@ -84,6 +84,14 @@ def validate(
         in_float = [name for name, row in figures.get("kernels", {}).items() if row["is_integer"] is not True]
         if in_float:
             sections["warnings"].append(f"{engine.engine} does not run in integers: {', '.join(in_float)}.")
+    if float_onnx_path is not None:
+        sections["float_engines"] = {}
+        for engine in _ENGINES:
+            try:
+                logits = _run(engine(float_onnx_path), reference.inputs, batch_size)
+                sections["float_engines"][engine.engine] = {"accuracy": accuracy(logits, reference.labels)}
+            except ValidationFailedError as error:
+                faults.append(f"The float model: {error}")
     if latency_rounds > 0:
         try:
             sections["latency"] = _time(reference.inputs[:1], onnx_path, xml_path, float_onnx_path, latency_rounds)
@@ -116,8 +124,7 @@ def _check_engine(
     batch_size: int,
 ) -> tuple[dict[str, Any], list[str]]:
     runner: Runner = engine(path)
-    starts = range(0, len(reference.inputs), batch_size)
-    logits = np.concatenate([runner.run(reference.inputs[start : start + batch_size]) for start in starts])
+    logits = _run(runner, reference.inputs, batch_size)
     figures, faults = compare_logits(logits, reference, exported.output_step_size)
     agreement = figures.get("agreement")
     if agreement is not None and agreement < min_agreement:
@@ -133,6 +140,11 @@ def _check_engine(
         figures["codes"], code_faults = compare_codes(_codes(engine, exported, reference), reference)
         faults += code_faults
     return figures, faults
+
+
+def _run(runner: Runner, inputs: np.ndarray, batch_size: int) -> np.ndarray:
+    starts = range(0, len(inputs), batch_size)
+    return np.concatenate([runner.run(inputs[start : start + batch_size]) for start in starts])
 
 
 def _codes(

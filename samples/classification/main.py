@@ -9,6 +9,7 @@ An ordinary NNCF training script; what this algorithm adds to it is marked (1), 
 import argparse
 import copy
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ import llt_nncf.register  # noqa: F401  (1) registers llt_quantization; before n
 # isort: split
 
 import torch
+from comparison import float_row
+from comparison import print_rows
+from comparison import quantized_row
 from datasets import load_dataset
 from models import build_model
 from nncf import NNCFConfig
 from nncf.torch import create_compressed_model
 from nncf.torch import register_default_init_args
 from rich.console import Console
-from rich.table import Table
+from torch import Tensor
 from torch import nn
 from torch.utils.data import DataLoader
+from torch.utils.data import Subset
 
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
@@ -33,6 +38,9 @@ from llt_nncf.artifacts import ValidationReport
 from llt_nncf.cost import PolicyCost
 from llt_nncf.pipeline import deploy
 from llt_nncf.validation import print_report
+
+# NNCF says at each call that create_compressed_model is deprecated; NNCF 3 has nothing in its place.
+warnings.filterwarnings("ignore", "The 'nncf.torch", FutureWarning)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -65,7 +73,7 @@ def train(model: nn.Module, loader: DataLoader, *, epochs: int, lr: float, ctrl:
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
-    for _ in range(epochs):
+    for epoch in range(epochs):
         model.train()
         if ctrl is not None:
             ctrl.scheduler.epoch_step()
@@ -80,27 +88,31 @@ def train(model: nn.Module, loader: DataLoader, *, epochs: int, lr: float, ctrl:
             schedule.step()
             if ctrl is not None:
                 ctrl.scheduler.step()
+        if (epoch + 1) % max(1, epochs // 3) == 0:
+            print(f"  epoch {epoch + 1} of {epochs}: loss {loss.item():.3f}")
 
 
 def compress(
-    model: nn.Module, section: dict[str, Any], options: argparse.Namespace, loaders: dict[str, DataLoader], out: Path
+    model: nn.Module,
+    section: dict[str, Any],
+    options: argparse.Namespace,
+    train_loader: DataLoader,
+    validation: tuple[Tensor, Tensor],
+    out: Path,
 ) -> tuple[Any, ValidationReport]:
     """Quantizes a copy of ``model``, fine-tunes it, exports it, and validates the files."""
     compression = {**section["compression"], "artifacts_dir": str(out)}
-    sample_size = [1, *next(iter(loaders["test"]))[0].shape[1:]]
+    sample_size = [1, *validation[0].shape[1:]]
     config = NNCFConfig.from_dict({**section, "compression": compression, "input_info": {"sample_size": sample_size}})
-    config = register_default_init_args(config, loaders["train"], criterion=nn.CrossEntropyLoss())
+    config = register_default_init_args(config, train_loader, criterion=nn.CrossEntropyLoss())
     # Without a policy in the config, importance training and search happen in here.
     ctrl, compressed = create_compressed_model(copy.deepcopy(model), config, dump_graphs=False)
-    train(compressed, loaders["train"], epochs=options.epochs, lr=options.lr, ctrl=ctrl)
+    train(compressed, train_loader, epochs=options.epochs, lr=options.lr, ctrl=ctrl)
     torch.save({"model": compressed.state_dict(), "compression": ctrl.get_compression_state()}, out / "checkpoint.pt")
-    batches = list(loaders["test"])
-    images, labels = (torch.cat(part)[: options.validation_samples] for part in zip(*batches, strict=True))
     report = deploy(  # (3) model.onnx, model.xml, report.json, pictures
         ctrl,
         model,
-        images,
-        labels,
+        *validation,
         out,
         min_agreement=options.min_agreement,
         latency_rounds=options.latency_rounds,
@@ -110,10 +122,10 @@ def compress(
 
 def uniform_policy(table: LayerTable, budget: dict[str, Any], found: BitPolicy) -> BitPolicy:
     """The uniform policy to compare with: the one the budget names, or the dearest that costs no more BitOPs."""
-    if "bitops_as" in budget:
-        return BitPolicy.uniform(table, **{key: int(bits) for key, bits in budget["bitops_as"].items()})
-    limit = PolicyCost.from_policy(found, table).bitops
     searched = next(layer for layer in table.layers if not layer.is_fixed)
+    if set(budget.get("bitops_as", {0: 0}).values()) <= set(searched.weight_bits):
+        return BitPolicy.uniform(table, **budget["bitops_as"])
+    limit = PolicyCost.from_policy(found, table).bitops
     uniform = [BitPolicy.uniform(table, weight_bits=bits, activation_bits=bits) for bits in searched.weight_bits]
     return next((p for p in uniform if PolicyCost.from_policy(p, table).bitops <= limit), uniform[-1])
 
@@ -125,10 +137,11 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     torch.manual_seed(options.seed)
     train_set, test_set, info = load_dataset(options.dataset, options.data, image_size=options.image_size)
     generator = torch.Generator().manual_seed(options.seed)
-    loaders = {
-        "train": DataLoader(train_set, options.batch_size, shuffle=True, drop_last=True, generator=generator),
-        "test": DataLoader(test_set, options.batch_size),
-    }
+    train_loader = DataLoader(train_set, options.batch_size, shuffle=True, drop_last=True, generator=generator)
+    # Evenly spread, because the samples of a folder are in the order of their classes.
+    count = min(options.validation_samples, len(test_set))
+    chosen = torch.linspace(0, len(test_set) - 1, count).long().tolist()
+    validation = next(iter(DataLoader(Subset(test_set, chosen), batch_size=count)))
     default_model = {"digits": "digits-cnn", "imagefolder": "resnet18"}.get(options.dataset, "resnet20")
     model = build_model(
         options.model or default_model,
@@ -137,79 +150,28 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
         weights=options.weights,
     )
     if options.weights is None:
-        train(model, loaders["train"], epochs=options.float_epochs, lr=options.float_lr)
+        print("Float model")
+        train(model, train_loader, epochs=options.float_epochs, lr=options.float_lr)
     section = dict(NNCFConfig.from_json(options.config))
-    ctrl, report = compress(model, section, options, loaders, out)
+    print("Learned bits: importance training, search, fine-tuning, export")
+    ctrl, report = compress(model, section, options, train_loader, validation, out)
     policy_path = out / "uniform" / "given-policy.json"
-    uniform_policy(ctrl.table, section["compression"]["budget"], ctrl.policy).save(policy_path)
+    uniform_policy(ctrl.table, section["compression"].get("budget", {}), ctrl.policy).save(policy_path)
     given = {key: value for key, value in section["compression"].items() if key != "indicators"}
     uniform_section = {**section, "compression": {**given, "policy": str(policy_path)}}
-    uniform_ctrl, uniform_report = compress(model, uniform_section, options, loaders, out / "uniform")
+    print("Uniform bits: fine-tuning, export")
+    uniform_run = compress(model, uniform_section, options, train_loader, validation, out / "uniform")
 
     console = Console()
     print_report(report, console)
     rows = {
         "float": float_row(report, ctrl.table, out),
-        "uniform": quantized_row(uniform_report, uniform_ctrl, out / "uniform"),
-        "llt": quantized_row(report, ctrl, out),
+        "uniform": quantized_row(*uniform_run, out / "uniform"),
+        "llt": quantized_row(ctrl, report, out),
     }
     print_rows(rows, console)
     console.print(f"Files: {out}")
     return rows
-
-
-def float_row(report: ValidationReport, table: LayerTable, out: Path) -> dict[str, Any]:
-    """Figures of the float model; its engines are timed only."""
-    weights = sum(layer.weight_count for layer in table.layers)
-    latency = report.sections.get("latency", {}).get("engines", {})
-    return {
-        "pytorch_top1": 100 * report.sections["pytorch"]["float_accuracy"],
-        "gbitops": sum(layer.macs for layer in table.layers) * 32 * 32 / 1e9,
-        "weight_kib": weights * 4 / 1024,
-        "file_kib": (out / "float.onnx").stat().st_size / 1024,
-        **{f"{engine}_ms": latency[engine]["float_ms"] for engine in ("onnxruntime", "openvino") if engine in latency},
-    }
-
-
-def quantized_row(report: ValidationReport, ctrl: Any, out: Path) -> dict[str, Any]:
-    """Figures of a compressed model, of the files in ``out``."""
-    cost = PolicyCost.from_policy(ctrl.policy, ctrl.table)
-    row = {
-        "passed": report.passed,
-        "pytorch_top1": 100 * report.sections["pytorch"]["accuracy"],
-        "gbitops": cost.gbitops,
-        "weight_kib": cost.weight_mib * 1024,
-        "file_kib": (out / "model.onnx").stat().st_size / 1024,
-    }
-    latency = report.sections.get("latency", {}).get("engines", {})
-    for engine, figures in report.sections["engines"].items():
-        row[f"{engine}_top1"] = 100 * figures["accuracy"]
-        row[f"{engine}_agreement"] = 100 * figures["agreement"]
-        if engine in latency:
-            row[f"{engine}_ms"] = latency[engine]["quantized_ms"]
-    return row
-
-
-def print_rows(rows: dict[str, dict[str, Any]], console: Console) -> None:
-    """Prints the final table, a column per model so that it fits into 80 columns."""
-    table = Table(title="Float, uniform at the same BitOPs, and learned bits", title_justify="left", title_style="bold")
-    for heading in ("", *rows):
-        table.add_column(heading, justify="right" if heading else "left")
-    lines = [
-        ("top-1 %, PyTorch", "pytorch_top1", "{:.2f}"),
-        ("top-1 %, ONNX Runtime", "onnxruntime_top1", "{:.2f}"),
-        ("top-1 %, OpenVINO", "openvino_top1", "{:.2f}"),
-        ("agreement %, ONNX Runtime", "onnxruntime_agreement", "{:.2f}"),
-        ("agreement %, OpenVINO", "openvino_agreement", "{:.2f}"),
-        ("BitOPs, 1e9", "gbitops", "{:.4g}"),
-        ("weights at their bits, KiB", "weight_kib", "{:.1f}"),
-        ("ONNX file, KiB", "file_kib", "{:.1f}"),
-        ("latency ms, ONNX Runtime", "onnxruntime_ms", "{:.3f}"),
-        ("latency ms, OpenVINO", "openvino_ms", "{:.3f}"),
-    ]
-    for label, key, form in lines:
-        table.add_row(label, *(form.format(row[key]) if key in row else "" for row in rows.values()))
-    console.print(table)
 
 
 if __name__ == "__main__":

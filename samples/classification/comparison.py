@@ -1,0 +1,66 @@
+"""The comparison that the sample ends with: its figures, and their table."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from llt_nncf.artifacts import LayerTable
+from llt_nncf.artifacts import ValidationReport
+from llt_nncf.cost import PolicyCost
+
+
+def float_row(report: ValidationReport, table: LayerTable, out: Path) -> dict[str, Any]:
+    """Figures of the float model, of ``float.onnx`` in ``out``."""
+    weights = sum(layer.weight_count for layer in table.layers)
+    latency = report.sections.get("latency", {}).get("engines", {})
+    return {
+        "pytorch_top1": 100 * report.sections["pytorch"]["float_accuracy"],
+        "gbitops": sum(layer.macs for layer in table.layers) * 32 * 32 / 1e9,
+        "weight_kib": weights * 4 / 1024,
+        "file_kib": (out / "float.onnx").stat().st_size / 1024,
+        **{f"{engine}_top1": 100 * row["accuracy"] for engine, row in report.sections["float_engines"].items()},
+        **{f"{engine}_ms": row["float_ms"] for engine, row in latency.items()},
+    }
+
+
+def quantized_row(ctrl: Any, report: ValidationReport, out: Path) -> dict[str, Any]:
+    """Figures of a compressed model, of the files in ``out``."""
+    cost = PolicyCost.from_policy(ctrl.policy, ctrl.table)
+    row = {
+        "passed": report.passed,
+        "pytorch_top1": 100 * report.sections["pytorch"]["accuracy"],
+        "gbitops": cost.gbitops,
+        "weight_kib": cost.weight_mib * 1024,
+        "file_kib": (out / "model.onnx").stat().st_size / 1024,
+    }
+    latency = report.sections.get("latency", {}).get("engines", {})
+    for engine, figures in report.sections["engines"].items():
+        row[f"{engine}_top1"] = 100 * figures["accuracy"]
+        row[f"{engine}_agreement"] = 100 * figures["agreement"]
+        if engine in latency:
+            row[f"{engine}_ms"] = latency[engine]["quantized_ms"]
+    return row
+
+
+def print_rows(rows: dict[str, dict[str, Any]], console: Console) -> None:
+    """Prints the final table, a column per model so that it fits into 80 columns."""
+    table = Table(title="Float, uniform at the same BitOPs, and learned bits", title_justify="left", title_style="bold")
+    for heading in ("", *rows):
+        table.add_column(heading, justify="right" if heading else "left")
+    lines = [
+        ("top-1 %, PyTorch", "pytorch_top1", "{:.2f}"),
+        ("top-1 %, ONNX Runtime", "onnxruntime_top1", "{:.2f}"),
+        ("top-1 %, OpenVINO", "openvino_top1", "{:.2f}"),
+        ("agreement %, ONNX Runtime", "onnxruntime_agreement", "{:.2f}"),
+        ("agreement %, OpenVINO", "openvino_agreement", "{:.2f}"),
+        ("BitOPs, 1e9", "gbitops", "{:.4g}"),
+        ("weights at their bits, KiB", "weight_kib", "{:.1f}"),
+        ("ONNX file, KiB", "file_kib", "{:.1f}"),
+        ("latency ms, ONNX Runtime", "onnxruntime_ms", "{:.3f}"),
+        ("latency ms, OpenVINO", "openvino_ms", "{:.3f}"),
+    ]
+    for label, key, form in lines:
+        table.add_row(label, *(form.format(row[key]) if key in row else "" for row in rows.values()))
+    console.print(table)
