@@ -1,6 +1,7 @@
 """The life of a compressed model: creation, the user's loop, checkpoints, freezing, export."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -11,6 +12,7 @@ from nncf.api.compression import CompressionStage
 from nncf.torch import load_state
 from torch import nn
 
+from llt_nncf.adapter.nncf_schema import full_properties
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import LayerTable
@@ -225,3 +227,10 @@ def test_the_section_may_stand_in_a_list_but_not_beside_quantization():
         NNCFConfig.from_dict({**content, "compression": [section, {"algorithm": "quantization"}]})
     with pytest.raises(ConfigError, match=r"compression\[0\].bits: unknown key"):
         NNCFConfig.from_dict({**content, "compression": [{**section, "bits": 4}]})
+
+
+def test_the_configuration_page_names_every_key():
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    for key, schema in full_properties().items():
+        names = [f"{key}.{name}" for name in schema.get("properties", {})] or [key]
+        assert [name for name in names if f"`{name}`" not in page and name != "algorithm"] == []
