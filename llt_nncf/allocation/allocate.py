@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from llt_nncf.allocation.allocation import Allocation
 from llt_nncf.allocation.allocation import LimitUse
 from llt_nncf.allocation.allocation import relative_gap
+from llt_nncf.allocation.balance import balanced_alpha
 from llt_nncf.allocation.choice_problem import Choice
 from llt_nncf.allocation.choice_problem import ChoiceProblem
 from llt_nncf.allocation.choice_problem import build_problem
@@ -28,7 +29,7 @@ from llt_nncf.errors import SearchNotProvenError
 
 
 def allocate_bits(
-    indicators: IndicatorTable, budget: Budget, *, alpha: float = 1.0, time_limit_s: float = 60.0
+    indicators: IndicatorTable, budget: Budget, *, alpha: float | str = "auto", time_limit_s: float = 60.0
 ) -> Allocation:
     """
     Chooses the bits of every layer: the smallest sum of indicators within the budget, proven.
@@ -43,7 +44,7 @@ def allocate_bits(
 
     :param indicators: Layers and indicators.
     :param budget: The limits.
-    :param alpha: Factor on the weights' indicators, finite and not negative.
+    :param alpha: Factor on the weights' indicators, finite and not negative; ``auto`` is ``balanced_alpha``'s.
     :param time_limit_s: Longest wall time of the solver, positive.
     :raises InvalidIndicatorError: If ``alpha`` is out of range.
     :raises BudgetError: If ``time_limit_s`` is out of range.
@@ -51,14 +52,15 @@ def allocate_bits(
     :raises SearchNotProvenError: If the solver stopped before it had a proof.
     """
     begin = time.perf_counter()
-    if not (math.isfinite(alpha) and alpha >= 0):
-        msg = f"alpha={alpha} must be finite and not negative; 1.0 counts weights and activations alike."
+    factor = balanced_alpha(indicators) if alpha == "auto" else alpha
+    if isinstance(factor, str) or not (math.isfinite(factor) and factor >= 0):
+        msg = f"alpha={alpha!r} must be 'auto', or finite and not negative; 1.0 adds the indicators as they are."
         raise InvalidIndicatorError(msg)
     if not time_limit_s > 0:
         msg = f"time_limit_s={time_limit_s} must be positive; a search normally takes less than a second."
         raise BudgetError(msg)
     limits = budget.limits(indicators.table)
-    problem = build_problem(indicators, limits, alpha)
+    problem = build_problem(indicators, limits, factor)
     if unreachable_limits(problem):
         raise InfeasibleBudgetError(explain_infeasible(problem, limits))
     presolved = presolve(problem)
@@ -71,7 +73,7 @@ def allocate_bits(
     totals = {name: getattr(cost, name) for name in ("gbitops", "weight_mib", "compression_ratio")}
     provenance = {
         "budget": budget.to_dict(),
-        "alpha": alpha,
+        "alpha": factor,
         "objective": objective,
         "best_bound": best_bound,
         "status": "optimal",

@@ -18,7 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gbitops", type=float, help="at most this many 1e9 BitOPs")
     parser.add_argument("--compression-ratio", type=float, help="weights at least this many times smaller than 32-bit")
     parser.add_argument("--weight-mib", type=float, help="at most this size of the weights, in 2**20 bytes")
-    parser.add_argument("--alpha", type=float, default=1.0, help="weight of the weights' indicators (default 1)")
+    parser.add_argument(
+        "--alpha",
+        type=lambda text: text if text == "auto" else float(text),
+        default="auto",
+        help="weight of the weights' indicators, or auto: balanced with the activations' (default)",
+    )
     parser.add_argument("--time-limit-s", type=float, default=60.0, help="longest search (default 60)")
     parser.add_argument("--out", default="policy.json", help="where the policy goes (default policy.json)")
 

@@ -37,7 +37,7 @@ class LltConfig:
     candidate_bits: tuple[int, ...] = (6, 5, 4, 3, 2)
     fixed_bits: int = 8
     budget: Budget | None = None
-    alpha: float = 1.0
+    alpha: float | str = "auto"
     search_time_limit_s: float = 60.0
     importance: ImportanceConfig = ImportanceConfig()
     indicators: str | None = None

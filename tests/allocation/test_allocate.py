@@ -1,5 +1,6 @@
 """The search against brute force, against the published policy, and at its edges."""
 
+import json
 import math
 import subprocess
 import sys
@@ -201,9 +202,20 @@ def test_a_stop_before_the_proof_raises_and_names_the_gap(make_indicators):
         allocate_bits(indicators, Budget(bitops_as=(3, 4), compression_ratio=9.0), time_limit_s=1e-6)
 
 
-@pytest.mark.parametrize("alpha", [-0.1, math.nan, math.inf], ids=str)
+def test_automatic_alpha_balances_the_sums_of_what_is_searched(fixtures):
+    indicators = IndicatorTable.load(fixtures / "limpq_resnet50.json")
+    raw = json.loads((fixtures / "limpq_resnet50.json").read_text())
+    searched = [layer["name"] for layer in raw["layers"] if len(layer["weight_bits"]) > 1]
+    sums = {
+        kind: math.fsum(v for name in searched for v in raw[kind][name].values()) for kind in ("weights", "activations")
+    }
+    found = allocate_bits(indicators, Budget(bitops_as=(3, 4)))
+    assert found.policy.provenance["alpha"] == pytest.approx(activations / weights, rel=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, math.nan, math.inf, "much"], ids=str)
 def test_an_alpha_out_of_range_is_refused(alpha, make_indicators):
-    with pytest.raises(InvalidIndicatorError, match="must be finite and not negative"):
+    with pytest.raises(InvalidIndicatorError, match="finite and not negative"):
         allocate_bits(make_indicators(0, (1,)), Budget(gbitops=1.0), alpha=alpha)
 
 

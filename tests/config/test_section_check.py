@@ -46,6 +46,8 @@ def test_the_schemas_defaults_are_the_dataclasses():
         ({"candidate_bits": [2, 9]}, ["compression.candidate_bits[1]=9", "at most 8"]),
         ({"candidate_bits": [4, 4]}, ["compression.candidate_bits=[4, 4]", "twice"]),
         ({"candidate_bits": "4"}, ["compression.candidate_bits='4'", "array"]),
+        ({"alpha": -1}, ["compression.alpha=-1"]),
+        ({"alpha": "autom"}, ["compression.alpha='autom'", "auto"]),
         ({"budget": {}}, ["compression.budget: is empty", "gbitops"]),
         ({"budget": {"gbitops": -1}}, ["compression.budget.gbitops=-1", "above 0"]),
         ({"budget": {"bitops_as": {"weight_bits": 3}}}, ["compression.budget.bitops_as", "'activation_bits'"]),
