@@ -104,6 +104,7 @@ class OpenVinoRunner:
     :param precision: Of what is not integer. OpenVINO's own default (``None``) is bf16 on CPUs that have it, whose 8
         bits of mantissa cannot hold the integers of a comparison step by step: hence f32.
     :param input_shape: Fixes the shape of the input, for latency.
+    :param extra_outputs: Names of tensors in mid-graph that ``run_outputs`` can return too.
     :raises ValidationFailedError: If the engine cannot load the model.
     """
 
@@ -116,6 +117,7 @@ class OpenVinoRunner:
         num_threads: int = 1,
         precision: str | None = "f32",
         input_shape: Sequence[int] | None = None,
+        extra_outputs: Sequence[str] = (),
     ):
         options: dict[str, Any] = {"INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY"}
         if precision is not None:
@@ -124,6 +126,8 @@ class OpenVinoRunner:
         def load() -> Any:
             core = ov.Core()
             network = core.read_model(model if isinstance(model, bytes) else str(model))
+            if extra_outputs:
+                network.add_outputs(list(extra_outputs))
             if input_shape is not None:
                 network.reshape(list(input_shape))
             return core.compile_model(network, "CPU", options)

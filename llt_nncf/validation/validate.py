@@ -137,7 +137,7 @@ def _check_engine(
         for name in exported.weights
     }
     if reference.taps:
-        figures["codes"], code_faults = compare_codes(_codes(engine, exported, reference), reference)
+        figures["codes"], code_faults = compare_codes(_codes(engine, path, exported, reference), reference)
         faults += code_faults
     return figures, faults
 
@@ -148,18 +148,20 @@ def _run(runner: Runner, inputs: np.ndarray, batch_size: int) -> np.ndarray:
 
 
 def _codes(
-    engine: type[OnnxRuntimeRunner] | type[OpenVinoRunner], exported: ExportedModel, reference: Reference
+    engine: type[OnnxRuntimeRunner] | type[OpenVinoRunner],
+    path: Path | str,
+    exported: ExportedModel,
+    reference: Reference,
 ) -> dict[str, np.ndarray]:
-    """
-    Runs a copy of the ONNX file that shows its codes.
-
-    What is shown must be computed, so an engine may fuse less: OpenVINO leaves out the rounding of a quantizer between
-    a convolution and a residual Add, but not when its codes are shown.
-    """
+    """Runs a copy of the engine's file that shows its codes; an engine may fuse it a little differently for that."""
     outputs = exported.tap_outputs()
-    results = engine(exported.with_taps()).run_outputs(
-        reference.inputs[: reference.num_tap_samples], list(outputs.values())
+    names = list(outputs.values())
+    probe: Runner = (
+        OpenVinoRunner(path, extra_outputs=names)
+        if engine is OpenVinoRunner
+        else OnnxRuntimeRunner(exported.with_taps())
     )
+    results = probe.run_outputs(reference.inputs[: reference.num_tap_samples], names)
     return dict(zip(outputs, results, strict=True))
 
 

@@ -206,9 +206,10 @@ def test_automatic_alpha_balances_the_sums_of_what_is_searched(fixtures):
     indicators = IndicatorTable.load(fixtures / "limpq_resnet50.json")
     raw = json.loads((fixtures / "limpq_resnet50.json").read_text())
     searched = [layer["name"] for layer in raw["layers"] if len(layer["weight_bits"]) > 1]
-    sums = {
-        kind: math.fsum(v for name in searched for v in raw[kind][name].values()) for kind in ("weights", "activations")
-    }
+    weights, activations = (
+        math.fsum(value for name in searched for value in raw[kind][name].values())
+        for kind in ("weights", "activations")
+    )
     found = allocate_bits(indicators, Budget(bitops_as=(3, 4)))
     assert found.policy.provenance["alpha"] == pytest.approx(activations / weights, rel=1e-12)
 
