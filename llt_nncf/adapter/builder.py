@@ -20,7 +20,7 @@ from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
 from llt_nncf.adapter.nncf_schema import check_config
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
-from llt_nncf.errors import MissingInitArgsError
+from llt_nncf.errors import ConfigError
 from llt_nncf.indicators import QuantizerSet
 
 
@@ -32,7 +32,7 @@ class LltQuantizationBuilder(QuantizationBuilder):
     :param config: The NNCF config; its section is checked here too, for configs that were not loaded from JSON.
     :param should_init: ``False`` on resume: no initialisation, no importance training, no search.
     :raises ConfigError: If the section has faults.
-    :raises MissingInitArgsError: If ``initializer`` is configured and no data loader was registered.
+    :raises MissingInitArgsError: If no data loader was registered.
     """
 
     def __init__(self, config: NNCFConfig, should_init: bool = True):
@@ -51,12 +51,7 @@ class LltQuantizationBuilder(QuantizationBuilder):
 
     def _parse_init_params(self) -> None:
         # The base class looks for its own algorithm's name in the config, and for HAWQ's settings.
-        if self._algo_config.get("initializer") and InitBatches.for_statistics(self.config) is None:
-            msg = (
-                "compression.initializer needs data: call nncf_config = register_default_init_args(nncf_config, "
-                "train_loader, criterion=criterion) before create_compressed_model."
-            )
-            raise MissingInitArgsError(msg)
+        InitBatches.for_statistics(self.config)
         params = extract_range_init_params(self.config, self.name)
         self._range_init_params = None if params is None else PTRangeInitParams(**params)
 
@@ -81,6 +76,13 @@ class LltQuantizationBuilder(QuantizationBuilder):
         for point_id, state in points.items():
             spec = {name: state["qspec"][name] for name in SwitchableQuantizerSpec.get_arg_names()}
             self._pt_quantizer_setup.quantization_points[int(point_id)].qspec = SwitchableQuantizerSpec(**spec)
+        saved = {tuple(state["qspec"]["candidate_bits"]) for state in points.values()}
+        if all(len(bits) == 1 or bits != self._llt_config.candidate_bits for bits in saved):
+            msg = (
+                f"compression.candidate_bits={list(self._llt_config.candidate_bits)}: the compression state was saved "
+                f"with {sorted(saved, key=len)[-1]}; resume with the same."
+            )
+            raise ConfigError(msg)
 
     def _are_frozen_layers_allowed(self) -> tuple[bool, str]:
         return (

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import nullcontext
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from llt_nncf.artifacts import LayerTable
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
 from llt_nncf.errors import ExportError
+from llt_nncf.errors import SearchNotProvenError
 from llt_nncf.errors import StageError
 from llt_nncf.export import export_onnx
 from llt_nncf.indicators import QuantizerSet
@@ -69,6 +71,9 @@ class LltQuantizationController(QuantizationController):
         self._quantizers = quantizers
         self._scheduler = LltScheduler(self, llt_config.importance.epochs)
         self._importance_steps = 0
+        storage = target_model.nncf.get_compression_modules_by_type(ExtraCompressionModuleType.EXTERNAL_QUANTIZER)
+        keys = {id(module.core): key for key, module in storage.items()}
+        self._activation_keys = {name: keys[id(core)] for name, core in quantizers.activations.items()}
         self.policy: BitPolicy | None = None
         self.indicators: IndicatorTable | None = None
 
@@ -88,9 +93,16 @@ class LltQuantizationController(QuantizationController):
         config = self._llt_config
         self._save("layers.json", self.table)
         start_from_data(self.model, self._quantizers, self.config)
-        if config.budget is not None:
+        self._broadcast_initialized_params_for_each_quantizer()
+        if config.budget is not None and config.policy is None:
             # Searches once on the start values, so that a budget that cannot be met ends here and not after training.
-            allocate_bits(self._quantizers.read_indicators("start values"), config.budget, alpha=config.alpha)
+            with suppress(SearchNotProvenError):
+                allocate_bits(
+                    self._quantizers.read_indicators("start values"),
+                    config.budget,
+                    alpha=config.alpha,
+                    time_limit_s=config.search_time_limit_s,
+                )
         if config.policy is not None:
             self.apply_policy(BitPolicy.load(config.policy))
         elif config.indicators is not None:
@@ -103,6 +115,8 @@ class LltQuantizationController(QuantizationController):
                 candidate_bits=config.candidate_bits,
                 importance=config.importance,
             )
+            # Every rank trained on data of its own; the first one's indicators decide for all.
+            self._broadcast_initialized_params_for_each_quantizer()
             self.search()
 
     def policies(self, model: nn.Module | None = None) -> Iterator[str]:
@@ -139,6 +153,9 @@ class LltQuantizationController(QuantizationController):
             with no_sync() if index < last else nullcontext():
                 yield name
         self._importance_steps += 1
+        # What is evaluated or saved between the steps shall not be the sampled policy that came last.
+        for quantizer in self._quantizers.all():
+            quantizer.num_bits = max(quantizer.candidate_bits)
 
     def search(self, indicators: IndicatorTable | None = None) -> BitPolicy:
         """
@@ -166,7 +183,12 @@ class LltQuantizationController(QuantizationController):
             indicators = self._quantizers.read_indicators(source)
             self._save("indicators.json", indicators)
         if indicators.table != self.table:
-            msg = "The indicators were trained for other layers than this model has; train them again."
+            theirs, ours = indicators.table.by_name, self.table.by_name
+            differing = [name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name)]
+            msg = (
+                "The indicators were trained for other layers, candidates or input sizes than this model's. These "
+                f"differ: {', '.join(differing) or 'quantizers that feed no layer'}. Train them again."
+            )
             raise StageError(msg)
         self.indicators = indicators
         allocation = allocate_bits(
@@ -221,7 +243,7 @@ class LltQuantizationController(QuantizationController):
         :param do_copy: Leaves ``model`` as it is and returns a copy.
         :param strip_format: Only NNCF's default.
         :return: The frozen model, in evaluation mode; ``export_onnx`` takes it.
-        :raises StageError: If no policy is in force yet.
+        :raises StageError: If no policy is in force yet, or the quantizers have other bits than the policy.
         """
         if self.policy is None:
             msg = "There is no policy to freeze yet: the search comes after importance training; strip or export then."
@@ -229,7 +251,13 @@ class LltQuantizationController(QuantizationController):
         if strip_format != StripFormat.NATIVE:
             msg = f"strip_format={strip_format} is not supported: use the default, StripFormat.NATIVE."
             raise ExportError(msg)
-        keys = self._activation_keys()
+        differing = self._quantizers.differing_from(self.policy)
+        if differing:
+            msg = (
+                f"These quantizers do not have the policy's bits: {', '.join(differing)}. A state dict of another "
+                "policy was loaded; create the model with the compression_state= that was saved beside it."
+            )
+            raise StageError(msg)
         if do_copy:
             # Without the controller, which holds on to the training data.
             model.nncf.set_compression_controller(None)
@@ -238,7 +266,7 @@ class LltQuantizationController(QuantizationController):
             finally:
                 model.nncf.set_compression_controller(self)
             model = frozen
-        freeze(model, self._survey, keys)
+        freeze(model, self._survey, self._activation_keys)
         return model
 
     def export_model(
@@ -277,11 +305,6 @@ class LltQuantizationController(QuantizationController):
 
     def _get_algo_config(self) -> dict[str, Any]:
         return extract_algo_specific_config(self.config, ALGORITHM_NAME)
-
-    def _activation_keys(self) -> dict[str, str]:
-        storage = self.model.nncf.get_compression_modules_by_type(ExtraCompressionModuleType.EXTERNAL_QUANTIZER)
-        keys = {id(module.core): key for key, module in storage.items()}
-        return {name: keys[id(core)] for name, core in self._quantizers.activations.items()}
 
     def _adapt_batch_norms(self) -> None:
         try:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from nncf.common.graph import NNCFGraph
 from nncf.common.graph import NNCFNode
+from nncf.common.graph.layer_attributes import LinearLayerAttributes
 from nncf.torch.graph.transformations.commands import ExtraCompressionModuleType
 from nncf.torch.nncf_network import NNCFNetwork
 from torch import Tensor
@@ -19,10 +20,11 @@ from torch import nn
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.nncf_quantizer import NncfSwitchableQuantizer
 from llt_nncf.errors import ExportError
-from llt_nncf.functional import dequantize
+from llt_nncf.errors import StageError
 from llt_nncf.functional import fold_batch_norm
 from llt_nncf.functional import quantize_to_int
 from llt_nncf.functional import round_bias_to_grid
+from llt_nncf.functional import silence_dead_channels
 from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.quantizers import FrozenWeight
 
@@ -36,12 +38,16 @@ def freeze(model: NNCFNetwork, survey: LayerSurvey, activation_keys: Mapping[str
     :param survey: Its layers.
     :param activation_keys: Name of each activation quantizer to its key in NNCF's storage of external quantizers.
     :raises ExportError: If a layer's weight quantizer is shared with another layer.
+    :raises StageError: If the model is frozen already.
     """
     model.eval()
     graph = model.nncf.get_original_graph()
     storage = model.nncf.get_compression_modules_by_type(ExtraCompressionModuleType.EXTERNAL_QUANTIZER)
     step_sizes: dict[str, Tensor] = {}
     for name, key in activation_keys.items():
+        if not isinstance(storage[key], NncfSwitchableQuantizer):
+            msg = "The model is frozen already; strip it with do_copy=True to be able to do so again."
+            raise StageError(msg)
         core = storage[key].core
         step_sizes[name] = core.step_size().detach().reshape(())
         storage[key] = FrozenActivationQuantizer(
@@ -51,7 +57,9 @@ def freeze(model: NNCFNetwork, survey: LayerSurvey, activation_keys: Mapping[str
         node = survey.nodes[layer.name]
         module = model.nncf.get_containing_module(node.node_name)
         batch_norm = _batch_norm_behind(model, graph, node)
-        _freeze_layer(layer.name, module, batch_norm, step_sizes.get(layer.activation_group))
+        # A layer that is called twice has two inputs, and its bias no common grid.
+        input_step = None if node.is_shared() else step_sizes.get(layer.activation_group)
+        _freeze_layer(layer.name, module, batch_norm, input_step)
 
 
 def _freeze_layer(name: str, module: Any, batch_norm: Any, input_step: Tensor | None) -> None:
@@ -68,6 +76,8 @@ def _freeze_layer(name: str, module: Any, batch_norm: Any, input_step: Tensor | 
     )
     bias = module.bias
     channel_dim = 1 if getattr(module, "transposed", False) else 0
+    # Its dimension 1 is the channels of one group; the same step sizes serve all groups.
+    is_grouped_transpose = channel_dim == 1 and module.groups > 1
     if batch_norm is not None:
         gain = (batch_norm.running_var + batch_norm.eps).rsqrt()
         if batch_norm.affine:
@@ -81,10 +91,13 @@ def _freeze_layer(name: str, module: Any, batch_norm: Any, input_step: Tensor | 
         _make_identity(batch_norm)
     if bias is not None:
         if input_step is not None:
-            channels = step_size.reshape(-1)
-            bias = round_bias_to_grid(bias, input_step * channels)
+            if not is_grouped_transpose:
+                codes, step_size = silence_dead_channels(
+                    codes, step_size, bias, input_step=input_step, channel_dim=channel_dim
+                )
+            grid = input_step * step_size.reshape(-1)
+            bias = round_bias_to_grid(bias, grid.repeat(bias.numel() // grid.numel()))
         module.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
-    module.weight.copy_(dequantize(codes, step_size))
     pre_op.op = FrozenWeight(codes, step_size, num_bits=core.num_bits, name=name)
 
 
@@ -93,8 +106,11 @@ def _batch_norm_behind(model: NNCFNetwork, graph: NNCFGraph, node: NNCFNode) -> 
     following = graph.get_next_nodes(node)
     if len(following) != 1 or following[0].node_type != "batch_norm" or node.is_shared() or following[0].is_shared():
         return None
-    if getattr(node.layer_attributes, "transpose", False) and node.layer_attributes.groups > 1:
+    attributes = node.layer_attributes
+    if getattr(attributes, "transpose", False) and attributes.groups > 1:
         return None
+    if isinstance(attributes, LinearLayerAttributes) and len(graph.get_output_edges(node)[0].tensor_shape) > 2:
+        return None  # the batch norm then normalizes another dimension than the layer's channels
     batch_norm = model.nncf.get_containing_module(following[0].node_name)
     return batch_norm if batch_norm.track_running_stats else None
 

@@ -8,6 +8,7 @@ from nncf.torch.nncf_network import NNCFNetwork
 
 from llt_nncf.adapter.init_batches import InitBatches
 from llt_nncf.config import ImportanceConfig
+from llt_nncf.functional import training_mode
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import start_step_sizes
 from llt_nncf.indicators import train_indicators
@@ -17,14 +18,8 @@ _LOG_EVERY = 50
 
 
 def start_from_data(model: NNCFNetwork, quantizers: QuantizerSet, nncf_config: NNCFConfig) -> None:
-    """Sets the step sizes to their start values from a few batches; without a loader they stay, with a warning."""
+    """Sets the step sizes to their start values from a few batches of the registered loader."""
     batches = InitBatches.for_statistics(nncf_config)
-    if batches is None:
-        nncf_logger.warning(
-            "llt_quantization: no data loader was registered, so the step sizes have no start values from data. "
-            "Call register_default_init_args before create_compressed_model."
-        )
-        return
     count = max(1, _START_SAMPLES // batches.batch_size)
     start_step_sizes(model, quantizers, islice(batches, count), batches.forward)
 
@@ -46,30 +41,29 @@ def train_at_initialization(
     :raises TrainingDivergedError: If a loss or a step size becomes NaN or infinite.
     """
     batches = InitBatches.for_training(nncf_config)
-    was_training = model.training
     kept = {
         key: value.detach().clone()
         for key, value in model.state_dict().items()
         if importance.restore_weights and not key.endswith("raw_step_sizes")
     }
-    result = train_indicators(
-        model,
-        quantizers,
-        batches,
-        batches.loss,
-        candidate_bits=candidate_bits,
-        epochs=importance.epochs,
-        max_steps=importance.max_steps,
-        learning_rate=importance.learning_rate,
-        momentum=importance.momentum,
-        weight_decay=importance.weight_decay,
-        sampled_policies=importance.sampled_policies,
-        aggregation=importance.aggregation,
-        seed=importance.seed,
-        on_step=_log_progress,
-    )
+    with training_mode(model, True):
+        result = train_indicators(
+            model,
+            quantizers,
+            batches,
+            batches.loss,
+            candidate_bits=candidate_bits,
+            epochs=importance.epochs,
+            max_steps=importance.max_steps,
+            learning_rate=importance.learning_rate,
+            momentum=importance.momentum,
+            weight_decay=importance.weight_decay,
+            sampled_policies=importance.sampled_policies,
+            aggregation=importance.aggregation,
+            seed=importance.seed,
+            on_step=_log_progress,
+        )
     model.load_state_dict(kept, strict=False)
-    model.train(was_training)
     return result.steps
 
 

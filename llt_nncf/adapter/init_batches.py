@@ -25,10 +25,15 @@ class InitBatches:
     :param loader: A ``DataLoader`` of (input, target) pairs, or NNCF's ``PTInitializingDataLoader``.
     :param criterion_fn: ``criterion_fn(outputs, target, criterion)``.
     :param criterion: The loss.
+    :raises MissingInitArgsError: If the loader is empty.
     """
 
     def __init__(self, loader: Any, criterion_fn: Any = None, criterion: Any = None):
-        self._loader = wrap_dataloader_for_init(loader)
+        try:
+            self._loader = wrap_dataloader_for_init(loader)
+        except StopIteration:
+            msg = "The registered data loader gives no batch: it has fewer samples than batch_size, with drop_last."
+            raise MissingInitArgsError(msg) from None
         self._criterion_fn = criterion_fn
         self._criterion = criterion
 
@@ -51,12 +56,20 @@ class InitBatches:
         return cls(args.data_loader, args.criterion_fn, args.criterion)
 
     @classmethod
-    def for_statistics(cls, config: NNCFConfig) -> "InitBatches | None":
-        """Takes the loader of the range initialisation, or returns ``None`` if there is none."""
+    def for_statistics(cls, config: NNCFConfig) -> "InitBatches":
+        """
+        Takes the loader of the range initialisation.
+
+        :raises MissingInitArgsError: If none was registered; says how.
+        """
         try:
             return cls(config.get_extra_struct(QuantizationRangeInitArgs).data_loader)
         except KeyError:
-            return None
+            msg = (
+                "The quantizers need data to start from: call nncf_config = register_default_init_args(nncf_config, "
+                "train_loader, criterion=criterion) before create_compressed_model."
+            )
+            raise MissingInitArgsError(msg) from None
 
     @property
     def batch_size(self) -> int:

@@ -6,6 +6,7 @@ quantizers that feed no layer (residual adds, pooling) stay at 8 bits. A layer t
 well: its calls may have different activation quantizers.
 """
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from nncf.torch.quantization.layers import PTQuantizerSetup
 from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.errors import StageError
 
 _UNSEARCHED_BITS = 8
 
@@ -52,14 +54,21 @@ def assign_candidates(
     :param graph: NNCF's graph of the original model.
     :param candidate_bits: Candidates of searched quantizers.
     :param fixed_bits: The one candidate of fixed layers.
+    :raises StageError: If there is no layer.
     """
     layers = _layer_nodes(graph)
+    if not layers:
+        msg = "The model has no convolution and no linear layer that NNCF can quantize."
+        raise StageError(msg)
     calls = Counter(node.layer_name for node in layers)
     fixed = {layers[0].layer_name, layers[-1].layer_name} | {name for name, count in calls.items() if count > 1}
     node_layers = {node.node_name: node.layer_name for node in layers}
-    for point in _weight_points(setup).values():
-        is_fixed = node_layers.get(point.target_point.target_node_name) in fixed
-        bits = (fixed_bits,) if is_fixed else candidate_bits
+    for point_id, point in _weight_points(setup).items():
+        layer_name = node_layers.get(point.target_point.target_node_name)
+        if layer_name is None:
+            _drop_point(setup, point_id)  # an embedding: a table look-up has no MACs, and no integer kernel
+            continue
+        bits = (fixed_bits,) if layer_name in fixed else candidate_bits
         point.qspec = SwitchableQuantizerSpec.extend(point.qspec, bits)
     for point_ids in _activation_quantizers(setup):
         fed = {node_layers[name] for name in _fed_nodes(setup, point_ids) if name in node_layers}
@@ -134,6 +143,15 @@ def _weight_points(setup: PTQuantizerSetup) -> dict[int, PTQuantizationPoint]:
     return {i: point for i, point in setup.quantization_points.items() if point.is_weight_quantization_point()}
 
 
+def _drop_point(setup: PTQuantizerSetup, point_id: int) -> None:
+    del setup.quantization_points[point_id]
+    for groups in (setup.unified_scale_groups, setup.shared_input_operation_set_groups):
+        for group_id, ids in list(groups.items()):
+            groups[group_id] = ids - {point_id}
+            if not groups[group_id]:
+                del groups[group_id]
+
+
 def _activation_quantizers(setup: PTQuantizerSetup) -> list[list[int]]:
     """The activation quantization points, those of one quantizer (unified scales) together."""
     unified = [sorted(ids) for ids in setup.unified_scale_groups.values()]
@@ -152,9 +170,9 @@ def _macs(graph: NNCFGraph, node: NNCFNode) -> int:
     attributes = node.layer_attributes
     transposed = getattr(attributes, "transpose", False)
     edges = graph.get_input_edges(node) if transposed else graph.get_output_edges(node)
-    elements = 1
-    for size in edges[0].tensor_shape[1:]:
-        elements *= size
+    # The first dimension may hold more than the batch (windows, time steps): it is counted, the batch divided out.
+    inputs = [edge for source in graph.get_input_nodes() for edge in graph.get_output_edges(source)]
+    elements = math.prod(edges[0].tensor_shape) // inputs[0].tensor_shape[0]
     is_linear = isinstance(attributes, LinearLayerAttributes)
     channels = (
         attributes.out_features if is_linear else (attributes.in_channels if transposed else attributes.out_channels)
@@ -166,10 +184,7 @@ def _weight_count(node: NNCFNode) -> int:
     attributes = node.layer_attributes
     if isinstance(attributes, LinearLayerAttributes):
         return attributes.in_features * attributes.out_features
-    count = attributes.in_channels * attributes.out_channels // attributes.groups
-    for size in attributes.kernel_size:
-        count *= size
-    return count
+    return attributes.in_channels * attributes.out_channels // attributes.groups * math.prod(attributes.kernel_size)
 
 
 def _point_name(point: PTQuantizationPoint) -> str:

@@ -114,6 +114,7 @@ class NncfSwitchableQuantizer(BaseQuantizer):
         for bits in self.core.candidate_bits:
             step_size = min_max_step_size(min_values, max_values, num_bits=bits, signed=self.core.signed)
             self.core.set_step_size(bits, step_size)
+        self.core.has_range = True
 
     def broadcast_initialized_params(self, src: int = 0) -> None:
         if is_dist_avail_and_initialized():

@@ -42,7 +42,7 @@ def check_config(config: dict[str, Any]) -> None:
     Checks every ``llt_quantization`` section of a config.
 
     :param config: The config as loaded from JSON.
-    :raises ConfigError: With all faults, or if NNCF's own quantization stands beside ours.
+    :raises ConfigError: With all faults, or if another algorithm stands beside ours.
     """
     compression = config.get("compression", [])
     is_list = isinstance(compression, list)
@@ -51,8 +51,9 @@ def check_config(config: dict[str, Any]) -> None:
     for index, section in enumerate(sections):
         if isinstance(section, dict) and section.get("algorithm") == ALGORITHM_NAME:
             check_section(section, full_properties(), where=f"compression[{index}]" if is_list else "compression")
-    if ALGORITHM_NAME in algorithms and "quantization" in algorithms:
-        msg = f"compression: {ALGORITHM_NAME!r} and 'quantization' both quantize the model; keep one of them."
+    if ALGORITHM_NAME in algorithms and len(algorithms) > 1:
+        others = ", ".join(repr(name) for name in algorithms if name != ALGORITHM_NAME) or "itself"
+        msg = f"compression: {ALGORITHM_NAME!r} cannot be combined with {others} yet; keep one of them."
         raise ConfigError(msg)
 
 

@@ -29,7 +29,7 @@ from llt_nncf.errors import SearchNotProvenError
 
 
 def allocate_bits(
-    indicators: IndicatorTable, budget: Budget, *, alpha: float | str = "auto", time_limit_s: float = 60.0
+    indicators: IndicatorTable, budget: Budget, *, alpha: float | str = 1.0, time_limit_s: float = 60.0
 ) -> Allocation:
     """
     Chooses the bits of every layer: the smallest sum of indicators within the budget, proven.

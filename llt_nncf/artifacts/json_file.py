@@ -23,6 +23,9 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> Path:
     :return: ``path``.
     """
     path = Path(path)
+    if path.is_dir():
+        msg = f"{path}: is a folder; give the name of a file in it."
+        raise ArtifactError(msg)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alpha",
         type=lambda text: text if text == "auto" else float(text),
-        default="auto",
-        help="weight of the weights' indicators, or auto: balanced with the activations' (default)",
+        default=1.0,
+        help="weight of the weights' indicators (default 1), or auto: balanced with the activations'",
     )
     parser.add_argument("--time-limit-s", type=float, default=60.0, help="longest search (default 60)")
     parser.add_argument("--out", default="policy.json", help="where the policy goes (default policy.json)")

@@ -1,7 +1,9 @@
 """``llt-nncf run main.py ARGS...``"""
 
 import argparse
+from pathlib import Path
 
+from llt_nncf.errors import ArtifactError
 from llt_nncf.launcher import run_script
 
 
@@ -12,6 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the script; its exceptions and exit status are its own."""
+    """Runs the script; its exceptions and exit status are its own. ArtifactError if there is none."""
+    if not Path(options.script).is_file():
+        msg = f"{options.script}: no such script."
+        raise ArtifactError(msg)
     run_script(options.script, options.arguments)
     return 0

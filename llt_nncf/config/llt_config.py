@@ -9,6 +9,9 @@ from llt_nncf.errors import ConfigError
 
 ALGORITHM_NAME = "llt_quantization"
 
+# Keys of the section's "importance" that the script's own loop decides where it does the training.
+_ONLY_AT_INIT = {"max_steps", "learning_rate", "momentum", "weight_decay", "aggregation", "restore_weights"}
+
 
 @dataclass(frozen=True)
 class ImportanceConfig:
@@ -37,7 +40,7 @@ class LltConfig:
     candidate_bits: tuple[int, ...] = (6, 5, 4, 3, 2)
     fixed_bits: int = 8
     budget: Budget | None = None
-    alpha: float | str = "auto"
+    alpha: float | str = 1.0
     search_time_limit_s: float = 60.0
     importance: ImportanceConfig = ImportanceConfig()
     indicators: str | None = None
@@ -69,7 +72,7 @@ class LltConfig:
         if "policy" in own and "indicators" in own:
             faults.append("compression.indicators: has no effect beside compression.policy; remove one of them.")
         if importance.where == "training":
-            for key in ("max_steps", "restore_weights", "aggregation"):
+            for key in sorted(_ONLY_AT_INIT & set(section["importance"])):
                 if getattr(importance, key) != getattr(ImportanceConfig(), key):
                     faults.append(f'compression.importance.{key}: needs "where": "init"; your own loop decides it.')
         if faults:

@@ -14,8 +14,8 @@ from llt_nncf.export.ir_graph import insert_before
 from llt_nncf.export.ir_graph import is_op
 from llt_nncf.export.ir_graph import producer
 from llt_nncf.export.ir_graph import replace
+from llt_nncf.functional.batch_norm_fold import INT32_MAX
 
-_INT32_MAX = 2**31 - 1
 # In steps of the bias grid. A float32 bias of n steps is off by up to n * 2**-24; sums of errors may be twice that.
 _BIAS_TOLERANCE = 1e-2
 _BIAS_RELATIVE_TOLERANCE = 2.0**-22
@@ -96,6 +96,8 @@ def _write_bias(node: ir.Node, constants: ConstantPool) -> None:
     bias = constant(node.inputs[2])
     if x is None or weight is None or bias is None or bias.dtype != np.float32:
         return
+    if weight.inputs[0] is not None and len(weight.inputs[0].uses()) > 1:
+        return  # a layer that is called twice: its two inputs have no common grid, so its bias stays a float
     input_step, weight_step = (constant(dequantize.inputs[1]) for dequantize in (x, weight))
     if input_step is None or weight_step is None or bias.size % weight_step.size:
         return
@@ -104,8 +106,9 @@ def _write_bias(node: ir.Node, constants: ConstantPool) -> None:
     exact = bias.astype(np.float64).ravel() / grid.astype(np.float64)
     codes = np.rint(exact)
     excess = np.abs(exact - codes) - _BIAS_TOLERANCE - np.abs(codes) * _BIAS_RELATIVE_TOLERANCE
-    if not np.all(excess <= 0) or np.abs(codes).max() > _INT32_MAX:
-        worst = int(np.argmax(np.where(np.isfinite(excess), excess, np.inf)))
+    if not np.all(excess <= 0) or np.abs(codes).max() > INT32_MAX:
+        excess = np.where(np.isfinite(excess) & (np.abs(codes) <= INT32_MAX), excess, np.inf)
+        worst = int(np.argmax(excess))
         msg = (
             f"{describe(node)}: the bias of channel {worst} is {exact[worst]:.4f} steps of its int32 grid (input step "
         )

@@ -142,7 +142,7 @@ def _trace(
                 output_names=outputs,
                 dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
             )
-        except torch.onnx.OnnxExporterError as error:
+        except (torch.onnx.OnnxExporterError, AssertionError) as error:
             msg = f"PyTorch cannot export the model: {error}"
             raise ExportError(msg) from error
         return onnx.load(traced)

@@ -11,8 +11,10 @@ from torch import nn
 
 from llt_nncf.artifacts import Reference
 from llt_nncf.artifacts import weight_digest
+from llt_nncf.errors import ExportError
 from llt_nncf.export.activation_lowering import SIGNED_ZERO_POINT
 from llt_nncf.functional import quantize_to_int
+from llt_nncf.functional import training_mode
 from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.quantizers import FrozenWeight
 
@@ -59,15 +61,12 @@ def record_reference(
 def _run(model: nn.Module, inputs: Tensor, batch_size: int) -> np.ndarray:
     tensors = [*model.parameters(), *model.buffers()]
     device = tensors[0].device if tensors else inputs.device
-    was_training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            outputs = [model(batch.to(device)).float().cpu().numpy() for batch in inputs.split(batch_size)]
-    finally:
-        for module, training in was_training.items():
-            module.training = training
-    return np.concatenate(outputs)
+    with training_mode(model, False), torch.no_grad():
+        outputs = [model(batch.to(device)) for batch in inputs.split(batch_size)]
+    if not all(isinstance(output, Tensor) for output in outputs):
+        msg = f"The model returns {type(outputs[0]).__name__}, and only models with one output can be validated."
+        raise ExportError(msg)
+    return np.concatenate([output.float().cpu().numpy() for output in outputs])
 
 
 @contextmanager

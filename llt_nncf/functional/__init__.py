@@ -5,6 +5,7 @@ values and batch-norm folding. Functions only; no state.
 
 from llt_nncf.functional.batch_norm_fold import fold_batch_norm as fold_batch_norm
 from llt_nncf.functional.batch_norm_fold import round_bias_to_grid as round_bias_to_grid
+from llt_nncf.functional.batch_norm_fold import silence_dead_channels as silence_dead_channels
 from llt_nncf.functional.integer_codes import dequantize as dequantize
 from llt_nncf.functional.integer_codes import quantize_to_int as quantize_to_int
 from llt_nncf.functional.integer_range import MAX_BITS as MAX_BITS
@@ -13,3 +14,4 @@ from llt_nncf.functional.integer_range import integer_range as integer_range
 from llt_nncf.functional.lsq import fake_quantize as fake_quantize
 from llt_nncf.functional.start_values import lsq_step_size as lsq_step_size
 from llt_nncf.functional.start_values import min_max_step_size as min_max_step_size
+from llt_nncf.functional.training_mode import training_mode as training_mode

@@ -5,6 +5,10 @@ from torch import Tensor
 
 INT32_MAX = 2**31 - 1
 
+# A live channel's bias is some thousand steps; beyond the first number the channel is dead, the second replaces it.
+_LARGEST_BIAS = 2**30
+_GROWN_BIAS = 2**20
+
 
 def fold_batch_norm(
     codes: Tensor,
@@ -38,6 +42,33 @@ def fold_batch_norm(
     magnitude = torch.where(gain == 0, torch.ones_like(gain), gain.abs()).view(shape)
     folded_bias = shift if bias is None else bias * gain + shift
     return codes * sign.to(codes.dtype), step_size * magnitude, folded_bias
+
+
+def silence_dead_channels(
+    codes: Tensor, step_size: Tensor, bias: Tensor, *, input_step: Tensor, channel_dim: int = 0
+) -> tuple[Tensor, Tensor]:
+    """
+    Makes room for biases that are too many steps of their int32 grid, in channels whose weights have all but vanished.
+
+    A batch norm of almost no gain (weight decay leaves such channels) gives a tiny weight step and so a tiny grid.
+    There the weights contribute less than a thousandth of the bias: their codes become 0, and the step grows until
+    the bias fits.
+
+    :param codes: Integer weights; dimension ``channel_dim`` is the output channel.
+    :param step_size: Positive, broadcastable to ``codes``.
+    :param bias: Shape ``(C,)``.
+    :param input_step: Step size of the layer's input, one value.
+    :param channel_dim: The output-channel dimension of ``codes``.
+    :return: ``(codes, step_size)``, the same ones if every bias fits.
+    """
+    shape = [1] * codes.dim()
+    shape[channel_dim] = -1
+    steps = step_size.reshape(-1).expand(bias.numel())
+    dead = bias.abs() > _LARGEST_BIAS * input_step * steps
+    if not bool(dead.any()):
+        return codes, step_size
+    steps = torch.where(dead, bias.abs() / (_GROWN_BIAS * input_step), steps)
+    return codes * (~dead).view(shape).to(codes.dtype), steps.view(shape)
 
 
 def round_bias_to_grid(bias: Tensor, grid: Tensor) -> Tensor:

@@ -57,6 +57,14 @@ class QuantizerSet:
             if name in self.activations:
                 self.activations[name].num_bits = bits
 
+    def differing_from(self, policy: BitPolicy) -> list[str]:
+        """Returns the names of the quantizers whose bits are not the policy's."""
+        wanted = {name: weight_bits for name, (weight_bits, _) in policy.bits.items()}
+        activations = policy.activation_bits(self.table)
+        return [name for name, quantizer in self.weights.items() if quantizer.num_bits != wanted[name]] + [
+            name for name, quantizer in self.activations.items() if quantizer.num_bits != activations[name]
+        ]
+
     def read_indicators(self, source: str) -> IndicatorTable:
         """
         Returns the step sizes as they are now, as importance indicators.

@@ -9,20 +9,27 @@ import torch
 from torch import Tensor
 from torch import nn
 
+from llt_nncf.errors import InvalidTensorError
+from llt_nncf.functional import min_max_step_size
+from llt_nncf.functional import training_mode
 from llt_nncf.indicators.quantizer_set import QuantizerSet
 from llt_nncf.quantizers import SwitchableQuantizer
 
 
-class _MeanAbs:
-    """Running mean absolute value of what a quantizer sees, while it lets its input pass unquantized."""
+class _Observer:
+    """Keeps the magnitudes of what a quantizer sees, one of each per step size, and lets the input pass unquantized."""
 
     def __init__(self) -> None:
-        self.total = torch.zeros(())
-        self.batches = 0
+        self.mean_abs: list[Tensor] = []
+        self.max_abs: list[Tensor] = []
 
-    def __call__(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        self.total = self.total + inputs[0].detach().float().abs().mean().cpu()
-        self.batches += 1
+    def __call__(self, quantizer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        magnitude = inputs[0].detach().float().abs()
+        if quantizer.scale_shape == (1,):
+            magnitude = magnitude.reshape(-1)
+        dims = [dim for dim, size in enumerate(quantizer.scale_shape) if size == 1]  # type: ignore[arg-type]
+        self.mean_abs.append(magnitude.mean(dim=dims, keepdim=True))
+        self.max_abs.append(magnitude.amax(dim=dims, keepdim=True))
         return inputs[0]
 
 
@@ -34,52 +41,38 @@ def start_step_sizes(
     forward: Callable[[nn.Module, Any], object],
 ) -> None:
     """
-    Sets every step size below 8 bits to LSQ's start value, in place.
+    Sets the step sizes to their start values, in place: LSQ's below 8 bits, covering the whole range at 8.
 
-    Weights are looked at as they are; activations over ``batches``, with all quantizers open, in evaluation mode.
-    8-bit step sizes keep the range that they have (that of the framework's range initialisation): at 8 bits covering
-    the whole range costs nothing, and LSQ's value, made for training at few bits, can clip.
+    At 8 bits covering the range costs nothing, and LSQ's value, made for training at few bits, can clip. A quantizer
+    whose range was set already (``has_range``) keeps that at 8 bits. Everything is observed with all quantizers open,
+    in evaluation mode.
 
     :param model: The model with the quantizers; its training mode is restored.
     :param quantizers: The quantizers.
-    :param batches: A few batches; activations that are never seen keep their step sizes.
+    :param batches: A few batches; quantizers that no batch reaches keep their step sizes.
     :param forward: Called with the model and each batch.
+    :raises InvalidTensorError: If a quantizer sees NaN or infinity; it is named.
     """
-    seen = {id(quantizer): _MeanAbs() for quantizer in quantizers.all()}
-    weight_ids = {id(quantizer) for quantizer in quantizers.weights.values()}
-    weights: dict[int, Tensor] = {}
-
-    def remember_weight(module: nn.Module, inputs: tuple[Tensor]) -> None:
-        weights.setdefault(id(module), inputs[0].detach())
-
-    was_training = model.training
-    model.eval()
-    with ExitStack() as hooks:
-        for quantizer in quantizers.all():
-            if id(quantizer) in weight_ids:
-                hooks.callback(quantizer.register_forward_pre_hook(remember_weight).remove)
-            hooks.callback(quantizer.register_forward_hook(seen[id(quantizer)]).remove)
+    named = {**quantizers.weights, **quantizers.activations}
+    observers = {name: _Observer() for name in named}
+    with training_mode(model, False), ExitStack() as hooks:
+        for name, quantizer in named.items():
+            hooks.callback(quantizer.register_forward_hook(observers[name]).remove)
         for batch in batches:
             forward(model, batch)
-    model.train(was_training)
-
-    for quantizer in quantizers.all():
-        if id(quantizer) in weights:
-            _start(quantizer, _mean_abs_like(weights[id(quantizer)], quantizer.scale_shape))
-        elif seen[id(quantizer)].batches:
-            _start(quantizer, seen[id(quantizer)].total / seen[id(quantizer)].batches)
-
-
-def _start(quantizer: SwitchableQuantizer, mean_abs: Tensor) -> None:
-    eight_bits = quantizer.step_size(8).clone() if 8 in quantizer.candidate_bits else None
-    quantizer.start_from(mean_abs)
-    if eight_bits is not None:
-        quantizer.set_step_size(8, eight_bits)
+    for name, observer in observers.items():
+        if observer.mean_abs:
+            try:
+                _start(named[name], observer)
+            except InvalidTensorError as error:
+                msg = f"{name!r} sees NaN or infinity in the registered data: {error}"
+                raise InvalidTensorError(msg) from error
 
 
-def _mean_abs_like(weight: Tensor, scale_shape: tuple[int, ...]) -> Tensor:
-    magnitude = weight.float().abs()
-    if len(scale_shape) != weight.dim():
-        return magnitude.mean()
-    dims = [dim for dim, size in enumerate(scale_shape) if size == 1]
-    return magnitude.mean(dim=dims, keepdim=True)
+def _start(quantizer: SwitchableQuantizer, observer: _Observer) -> None:
+    kept = quantizer.step_size(8).clone() if quantizer.has_range and 8 in quantizer.candidate_bits else None
+    quantizer.start_from(torch.stack(observer.mean_abs).mean(dim=0))
+    if 8 in quantizer.candidate_bits:
+        reach = torch.stack(observer.max_abs).amax(dim=0)
+        covering = min_max_step_size(-reach, reach, num_bits=8, signed=quantizer.signed)
+        quantizer.set_step_size(8, covering if kept is None else kept)

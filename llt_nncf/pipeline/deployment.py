@@ -49,6 +49,7 @@ def deploy(
         msg = "There is no policy to deploy yet: finish importance training; the search follows it."
         raise StageError(msg)
     frozen = controller.strip()
+    record_reference(frozen, inputs, labels, float_model=float_model).save(out_dir / "reference.npz")
     controller.export_model(str(out_dir / "model.onnx"))
     export_openvino(out_dir / "model.onnx", out_dir / "model.xml")
     export_float_onnx(float_model.cpu(), inputs[:1], out_dir / "float.onnx")
@@ -56,10 +57,8 @@ def deploy(
     plot_bits(controller.table, policy, out_dir / "bits.png")
     if controller.indicators is not None:
         plot_indicators(controller.indicators, out_dir / "indicators.png")
-    reference = record_reference(frozen, inputs, labels, float_model=float_model)
-    reference.save(out_dir / "reference.npz")
     return validate(
-        reference,
+        out_dir / "reference.npz",
         out_dir / "model.onnx",
         xml_path=out_dir / "model.xml",
         float_onnx_path=out_dir / "float.onnx",

@@ -62,6 +62,7 @@ class SwitchableQuantizer(nn.Module):
         self.register_buffer("_signed", torch.tensor(signed))
         self.register_buffer("_active", torch.tensor(0))
         self.register_buffer("_candidates", torch.tensor(self.candidate_bits))
+        self.has_range = False  # set by whoever has given the 8-bit step size a range from statistics
         # Python mirrors of the two buffers: reading a buffer in every forward would synchronise a GPU each time.
         self._signed_value = signed
         self._active_value = 0

@@ -35,6 +35,7 @@ from torch.utils.data import Subset
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import ValidationReport
+from llt_nncf.artifacts import write_atomically
 from llt_nncf.cost import PolicyCost
 from llt_nncf.pipeline import deploy
 from llt_nncf.validation import print_report
@@ -108,7 +109,8 @@ def compress(
     # Without a policy in the config, importance training and search happen in here.
     ctrl, compressed = create_compressed_model(copy.deepcopy(model), config, dump_graphs=False)
     train(compressed, train_loader, epochs=options.epochs, lr=options.lr, ctrl=ctrl)
-    torch.save({"model": compressed.state_dict(), "compression": ctrl.get_compression_state()}, out / "checkpoint.pt")
+    checkpoint = {"model": compressed.state_dict(), "compression": ctrl.get_compression_state()}
+    write_atomically(out / "checkpoint.pt", lambda path: torch.save(checkpoint, path))
     report = deploy(  # (3) model.onnx, model.xml, report.json, pictures
         ctrl,
         model,

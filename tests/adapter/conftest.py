@@ -56,6 +56,9 @@ class Concat(nn.Module):
         return self.fc(torch.relu(self.merge(x)).mean((2, 3)))
 
 
+_CRITERION = nn.CrossEntropyLoss()
+
+
 @pytest.fixture
 def loader() -> DataLoader:
     """Four classes, each a pattern in noise; 7x9 images, so that strides do not divide them."""
@@ -70,7 +73,14 @@ def loader() -> DataLoader:
 def compress(loader, tmp_path) -> Callable[..., Any]:
     """Returns ``compress(model, **section) -> (controller, model)``."""
 
-    def run(model: nn.Module, *, compression_state: Any = None, register: bool = True, **section: Any):
+    def run(
+        model: nn.Module,
+        *,
+        compression_state: Any = None,
+        register: bool = True,
+        criterion: Any = _CRITERION,
+        **section: Any,
+    ):
         content = {
             "input_info": {"sample_size": [1, 2, 7, 9]},
             "compression": {
@@ -86,7 +96,7 @@ def compress(loader, tmp_path) -> Callable[..., Any]:
         }
         config = NNCFConfig.from_dict(content)
         if register:
-            config = register_default_init_args(config, loader, criterion=nn.CrossEntropyLoss())
+            config = register_default_init_args(config, loader, criterion=criterion)
         return create_compressed_model(model, config, compression_state=compression_state, dump_graphs=False)
 
     return run

@@ -210,7 +210,7 @@ def test_automatic_alpha_balances_the_sums_of_what_is_searched(fixtures):
         math.fsum(value for name in searched for value in raw[kind][name].values())
         for kind in ("weights", "activations")
     )
-    found = allocate_bits(indicators, Budget(bitops_as=(3, 4)))
+    found = allocate_bits(indicators, Budget(bitops_as=(3, 4)), alpha="auto")
     assert found.policy.provenance["alpha"] == pytest.approx(activations / weights, rel=1e-12)
 
 

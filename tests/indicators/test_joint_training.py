@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.errors import InvalidTensorError
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import policy_rounds
@@ -61,6 +62,8 @@ def started_net() -> TinyNet:
     torch.manual_seed(0)
     net = TinyNet()
     start_step_sizes(net, quantizer_set(net), batches(2), lambda model, batch: model(batch[0]))
+    # Away from the point where the largest weight lies on the end of its range, and a last bit decides its gradient.
+    net.fc_weight.set_step_size(8, 1.05 * net.fc_weight.step_size(8))
     return net
 
 
@@ -114,16 +117,17 @@ def plain_loop(
 
 @pytest.mark.parametrize("sampled", [0, 1, 2])
 def test_twenty_steps_equal_a_plain_loop(sampled):
-    net = started_net()
-    data = batches(20)
-    expected = plain_loop(net, data, steps=20, lr=0.05, momentum=0.9, weight_decay=1e-3, sampled=sampled, seed=3)
+    # In float64: in float32 two ways to add up gradients soon round some activation differently.
+    net = started_net().double()
+    data = [(x.double(), y) for x, y in batches(20)]
+    expected = plain_loop(net, data, steps=20, lr=0.01, momentum=0.9, weight_decay=1e-3, sampled=sampled, seed=3)
     result = train_indicators(
         net,
         quantizer_set(net),
         data,
         loss_fn,
         candidate_bits=CANDIDATES,
-        learning_rate=0.05,
+        learning_rate=0.01,
         weight_decay=1e-3,
         sampled_policies=sampled,
         seed=3,
@@ -131,7 +135,7 @@ def test_twenty_steps_equal_a_plain_loop(sampled):
     assert result.steps == 20
     for name, value in net.named_parameters():
         torch.testing.assert_close(
-            value, expected[name], rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            value, expected[name], rtol=1e-9, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
@@ -196,7 +200,7 @@ def test_rounds_are_all_uniform_policies_and_then_seeded_samples():
     assert all(row[1] == 8 for row in bits)
 
 
-def test_start_values_are_lsqs_below_eight_bits_and_leave_eight_bits_alone():
+def test_start_values_are_lsqs_below_eight_bits_and_cover_the_range_at_eight():
     torch.manual_seed(0)
     net = TinyNet()
     data = batches(2)
@@ -207,7 +211,28 @@ def test_start_values_are_lsqs_below_eight_bits_and_leave_eight_bits_alone():
         torch.testing.assert_close(net.conv_input.step_size(bits), (2 * mean_abs / qmax**0.5).reshape(1))
         weight = net.conv.weight.detach().abs().mean()
         torch.testing.assert_close(net.conv_weight.step_size(bits), (2 * weight / qmax**0.5).reshape(1))
-    torch.testing.assert_close(net.fc_weight.step_size(8), torch.ones(1))
+    torch.testing.assert_close(net.fc_weight.step_size(8), net.fc.weight.detach().abs().max().reshape(1) / 127)
+
+
+def test_a_range_that_was_set_is_kept_at_eight_bits():
+    net = TinyNet()
+    net.fc_weight.set_step_size(8, torch.tensor(0.5))
+    net.fc_weight.has_range = True
+    start_step_sizes(net, quantizer_set(net), batches(1), lambda model, batch: model(batch[0]))
+    torch.testing.assert_close(net.fc_weight.step_size(8), torch.full((1,), 0.5))
+
+
+def test_data_with_nan_names_the_quantizer_that_sees_it():
+    net = TinyNet()
+    with pytest.raises(InvalidTensorError, match="'conv_input' sees NaN"):
+        start_step_sizes(net, quantizer_set(net), [torch.full((1, 2, 5, 5), math.nan)], lambda model, x: model(x))
+
+
+def test_each_module_keeps_its_own_training_mode():
+    net = TinyNet().train()
+    net.fc.eval()
+    start_step_sizes(net, quantizer_set(net), batches(1), lambda model, batch: model(batch[0]))
+    assert (net.training, net.fc.training, net.conv.training) == (True, False, True)
 
 
 def test_indicators_are_the_step_sizes_joined_by_name(tmp_path):

@@ -1,0 +1,136 @@
+"""Models that are not a chain of convolutions: frozen they still compute what they computed before."""
+
+import copy
+
+import pytest
+import torch
+from nncf.torch import load_state
+from torch import nn
+
+from llt_nncf.artifacts import BitPolicy
+from llt_nncf.errors import ConfigError
+from llt_nncf.errors import StageError
+
+
+class DeadChannel(nn.Module):
+    """A batch norm with a channel of nearly no gain but a bias, as weight decay leaves them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv, self.bn = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4, 4)
+        with torch.no_grad():
+            self.bn.weight[1], self.bn.bias[1] = 1e-10, 2.0
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.bn(self.conv(torch.relu(self.stem(x))))).mean((2, 3)))
+
+
+class Sequence(nn.Module):
+    """Linear layers on (batch, positions, features): a batch norm over positions, then positions in the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.middle, self.bn, self.fc = (
+            nn.Linear(9, 6),
+            nn.Linear(6, 5),
+            nn.BatchNorm1d(14),
+            nn.Linear(5, 4),
+        )
+
+    def forward(self, x):
+        x = torch.relu(self.bn(self.middle(torch.relu(self.embed(x.reshape(-1, 14, 9))))))
+        return self.fc(x.reshape(-1, 5)).reshape(-1, 14, 4).mean(1)
+
+
+class Tied(nn.Module):
+    """Two layers with one weight tensor, a batch norm behind the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.bn, self.fc = nn.BatchNorm2d(4), nn.Linear(4, 4)
+        nn.init.uniform_(self.bn.weight, 0.2, 3.0)
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        x = torch.relu(self.bn(self.a(torch.relu(self.stem(x)))))
+        return self.fc(torch.relu(self.b(x)).mean((2, 3)))
+
+
+class CalledTwice(nn.Module):
+    """A layer with a bias that is called on two inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head, self.fc = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.head(torch.relu(self.stem(x))))
+        return self.fc(torch.relu(self.head(x)).mean((2, 3)))
+
+
+NETWORKS = {net.__name__: net for net in (DeadChannel, Sequence, Tied, CalledTwice)}
+
+
+def make(name):
+    torch.manual_seed(0)
+    return NETWORKS[name]()
+
+
+def in_float64(model, loader):
+    x = next(iter(loader))[0].double()
+    with torch.no_grad():
+        return copy.deepcopy(model).double().eval()(x)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_freezing_keeps_the_outputs_and_the_model_can_be_exported(compress, loader, tmp_path, monkeypatch, name):
+    ctrl, model = compress(make(name))
+    ctrl.export_model(str(tmp_path / "model.onnx"))
+    monkeypatch.setattr("llt_nncf.adapter.freezing.round_bias_to_grid", lambda bias, grid: bias)
+    torch.testing.assert_close(in_float64(ctrl.strip(), loader), in_float64(model, loader), rtol=1e-4, atol=1e-5)
+
+
+def test_positions_in_the_batch_dimension_count_as_work(compress):
+    ctrl, _ = compress(make("Sequence"))
+    assert {name: layer.macs for name, layer in ctrl.table.by_name.items()} == {
+        "embed": 14 * 9 * 6,
+        "middle": 14 * 6 * 5,
+        "fc": 14 * 5 * 4,
+    }
+
+
+def test_without_range_initialisation_the_quantizers_still_cover_the_data(compress, loader):
+    _, model = compress(make("CalledTwice"), initializer={"range": {"num_init_samples": 0}})
+    assert float(in_float64(model, loader).std(dim=0).min()) > 1e-3
+
+
+def test_a_state_dict_of_another_policy_is_noticed_before_freezing(compress, residual, tmp_path):
+    first, model = compress(copy.deepcopy(residual))
+    other = BitPolicy.uniform(first.table, weight_bits=6, activation_bits=6)
+    assert other.bits != first.policy.bits
+    second, other_model = compress(copy.deepcopy(residual), policy=str(other.save(tmp_path / "other.json")))
+    load_state(other_model, model.state_dict(), is_resume=True)
+    with pytest.raises(StageError, match="conv2.*compression_state="):
+        second.strip()
+
+
+def test_a_model_is_frozen_once(compress, residual):
+    ctrl, _ = compress(residual)
+    ctrl.strip(do_copy=False)
+    with pytest.raises(StageError, match="frozen already"):
+        ctrl.strip()
+
+
+def test_between_the_steps_of_importance_training_the_bits_are_the_highest(compress, residual):
+    ctrl, _ = compress(residual, importance={"where": "training"})
+    names = list(ctrl.policies())
+    assert names == ["uniform-6", "uniform-5", "uniform-4", "uniform-3", "uniform-2", "sampled-0"]
+    assert all(quantizer.num_bits == max(quantizer.candidate_bits) for quantizer in ctrl._quantizers.all())
+
+
+def test_a_resume_with_other_candidates_is_refused(compress, residual):
+    ctrl, _ = compress(copy.deepcopy(residual), importance={"where": "training"})
+    with pytest.raises(ConfigError, match=r"candidate_bits=\[8, 4\].*\(6, 5, 4, 3, 2\)"):
+        compress(residual, compression_state=ctrl.get_compression_state(), candidate_bits=[8, 4])
