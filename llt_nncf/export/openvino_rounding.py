@@ -1,5 +1,7 @@
 """Keeps OpenVINO from leaving out the rounding of a quantizer between a convolution and a residual addition."""
 
+from collections import Counter
+
 import onnx
 from onnx import helper
 
@@ -19,26 +21,25 @@ def keep_rounding_before_additions(model: onnx.ModelProto) -> int:
     """
     graph = model.graph
     producers = {output: node for node in graph.node for output in node.output}
-    guarded: dict[str, onnx.NodeProto] = {}
+    readers = Counter(name for node in graph.node for name in node.input)
+    guarded = 0
     for addition in [node for node in graph.node if node.op_type == "Add"]:
         for name in addition.input:
             dequantize = producers.get(name)
             convolution = _convolution_behind(dequantize, producers)
-            if dequantize is None or convolution is None:
+            # Codes that something else reads too cannot vanish inside a fused kernel.
+            if dequantize is None or convolution is None or max(readers[name], readers[dequantize.input[0]]) > 1:
                 continue
             codes = dequantize.input[0]
-            if codes not in guarded:
-                kernel = next(a for a in convolution.attribute if a.name == "kernel_shape")
-                guarded[codes] = helper.make_node(
-                    "MaxPool",
-                    [codes],
-                    [f"{codes}/rounded"],
-                    name=f"{codes}/rounded",
-                    kernel_shape=[1] * len(kernel.ints),
-                )
-                graph.node.insert(list(graph.node).index(dequantize), guarded[codes])
-            dequantize.input[0] = guarded[codes].output[0]
-    return len(guarded)
+            kernel = next(attribute for attribute in convolution.attribute if attribute.name == "kernel_shape")
+            shape = [1] * len(kernel.ints)
+            guard = helper.make_node(
+                "MaxPool", [codes], [f"{codes}/rounded"], name=f"{codes}/rounded", kernel_shape=shape
+            )
+            graph.node.insert(list(graph.node).index(dequantize), guard)
+            dequantize.input[0] = guard.output[0]
+            guarded += 1
+    return guarded
 
 
 def _convolution_behind(
