@@ -1,0 +1,70 @@
+"""Two processes (gloo), each with half of the data: they agree on policy, bits, step sizes and weights."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPT = """
+import sys
+
+import llt_nncf.register
+import torch
+from nncf import NNCFConfig
+from nncf.torch import create_compressed_model, register_default_init_args
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def work(rank, folder, where):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2),
+    )
+    images, labels = torch.randn(64, 1, 8, 8), torch.arange(64) // 2 % 2
+    loader = DataLoader(TensorDataset(images[rank::2] * (1 + 4 * rank), labels[rank::2]), batch_size=8)
+    section = {
+        "algorithm": "llt_quantization",
+        "budget": {"bitops_as": {"weight_bits": 4, "activation_bits": 4}},
+        "importance": {"where": where},
+        "initializer": {"range": {"num_init_samples": 16}, "batchnorm_adaptation": {"num_bn_adaptation_samples": 0}},
+    }
+    config = NNCFConfig.from_dict({"input_info": {"sample_size": [1, 1, 8, 8]}, "compression": section})
+    config = register_default_init_args(config, loader, criterion=nn.CrossEntropyLoss())
+    ctrl, model = create_compressed_model(model, config, dump_graphs=False)
+    ctrl.distributed()
+    parallel = nn.parallel.DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(parallel.parameters(), lr=0.01)
+    for _ in range(2):
+        ctrl.scheduler.epoch_step()
+        for x, y in loader:
+            optimizer.zero_grad()
+            for _ in ctrl.policies(parallel):
+                nn.functional.cross_entropy(parallel(x), y).backward()
+            optimizer.step()
+    parameters = {name: value.detach() for name, value in model.named_parameters()}
+    torch.save({"policy": dict(ctrl.policy.bits), "parameters": parameters}, f"{folder}/rank{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(work, sys.argv[1:], 2)
+"""
+
+
+@pytest.mark.parametrize("where", ["init", "training"])
+def test_both_ranks_end_with_the_same_model(tmp_path, where):
+    (tmp_path / "main.py").write_text(SCRIPT)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "main.py", str(tmp_path), where]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
+    assert first["policy"] == second["policy"]
+    for name, value in first["parameters"].items():
+        torch.testing.assert_close(value, second["parameters"][name], rtol=0, atol=0, msg=lambda _, name=name: name)
