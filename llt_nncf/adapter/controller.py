@@ -94,7 +94,7 @@ class LltQuantizationController(QuantizationController):
         self._save("layers.json", self.table)
         start_from_data(self.model, self._quantizers, self.config)
         self._broadcast_initialized_params_for_each_quantizer()
-        if config.budget is not None and config.policy is None:
+        if config.budget is not None and config.policy is None and config.indicators is None:
             # Searches once on the start values, so that a budget that cannot be met ends here and not after training.
             with suppress(SearchNotProvenError):
                 allocate_bits(
@@ -209,6 +209,17 @@ class LltQuantizationController(QuantizationController):
         nncf_logger.info(f"Bit-widths in use:\n{policy_table(self.table, policy)}")
         self._adapt_batch_norms()
 
+    def require_policy(self) -> BitPolicy:
+        """
+        Returns the policy in force.
+
+        :raises StageError: If there is none yet.
+        """
+        if self.policy is None:
+            msg = "There is no policy to freeze yet: the search comes after importance training; strip or export then."
+            raise StageError(msg)
+        return self.policy
+
     def compression_stage(self) -> CompressionStage:
         """Fully compressed once a policy is in force, partially while the indicators are trained."""
         return CompressionStage.PARTIALLY_COMPRESSED if self.policy is None else CompressionStage.FULLY_COMPRESSED
@@ -245,13 +256,11 @@ class LltQuantizationController(QuantizationController):
         :return: The frozen model, in evaluation mode; ``export_onnx`` takes it.
         :raises StageError: If no policy is in force yet, or the quantizers have other bits than the policy.
         """
-        if self.policy is None:
-            msg = "There is no policy to freeze yet: the search comes after importance training; strip or export then."
-            raise StageError(msg)
+        policy = self.require_policy()
         if strip_format != StripFormat.NATIVE:
             msg = f"strip_format={strip_format} is not supported: use the default, StripFormat.NATIVE."
             raise ExportError(msg)
-        differing = self._quantizers.differing_from(self.policy)
+        differing = self._quantizers.differing_from(policy)
         if differing:
             msg = (
                 f"These quantizers do not have the policy's bits: {', '.join(differing)}. A state dict of another "

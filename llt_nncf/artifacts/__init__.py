@@ -4,6 +4,7 @@ The files between the stages: frozen dataclasses with schema-versioned JSON, sav
 None of them needs torch.
 """
 
+from llt_nncf.artifacts.bit_policy import POLICY_KEY as POLICY_KEY
 from llt_nncf.artifacts.bit_policy import BitPolicy as BitPolicy
 from llt_nncf.artifacts.indicator_table import IndicatorTable as IndicatorTable
 from llt_nncf.artifacts.json_file import load_json as load_json

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch import nn
 
 import llt_nncf
+from llt_nncf.artifacts import POLICY_KEY
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import write_atomically
 from llt_nncf.errors import ExportError
@@ -29,7 +30,6 @@ from llt_nncf.quantizers import FrozenWeight
 
 # QCDQ needs 13; ReduceMean and Pad keep their axes in attributes up to here, and every runtime of today reads it.
 _OPSET = 17
-POLICY_KEY = "llt_nncf.policy"
 VERSION_KEY = "llt_nncf.version"
 
 # A tuple may end in a dict of keyword arguments.

@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 import openvino as ov
 
+from llt_nncf.artifacts import POLICY_KEY
 from llt_nncf.errors import ExportError
-from llt_nncf.export.onnx_qcdq import POLICY_KEY
 from llt_nncf.export.onnx_qcdq import VERSION_KEY
 from llt_nncf.export.openvino_rounding import keep_rounding_before_additions
 

@@ -94,12 +94,8 @@ def train_indicators(
                 loss = loss_fn(model, batch)
                 losses[name] = loss.item()
                 if not math.isfinite(losses[name]):
-                    msg = (
-                        f"Importance training diverged at step {step}: the loss of policy {name} is {losses[name]}. "
-                        f"Lower importance.learning_rate (now {learning_rate}) or drop the lowest of candidate_bits "
-                        f"({list(candidate_bits)})."
-                    )
-                    raise TrainingDivergedError(msg)
+                    found = f"at step {step}: the loss of policy {name} is {losses[name]}"
+                    raise _diverged(found, learning_rate, candidate_bits)
                 (loss * factor).backward()
             optimizer.step()
             for name, value in losses.items():
@@ -109,13 +105,15 @@ def train_indicators(
                 on_step(step, losses)
     optimizer.zero_grad()
     if not all(bool(torch.isfinite(quantizer.raw_step_sizes).all()) for quantizer in quantizers.all()):
-        msg = (
-            f"Importance training diverged: after step {step} there are step sizes that are NaN or infinite. "
-            f"Lower importance.learning_rate (now {learning_rate}) or drop the lowest of candidate_bits "
-            f"({list(candidate_bits)})."
-        )
-        raise TrainingDivergedError(msg)
+        raise _diverged(f"after step {step}: a step size is NaN or infinite", learning_rate, candidate_bits)
     return JointTrainingResult(step, {name: total / max(counted, 1) for name, total in sums.items()})
+
+
+def _diverged(found: str, learning_rate: float, candidate_bits: tuple[int, ...]) -> TrainingDivergedError:
+    return TrainingDivergedError(
+        f"Importance training diverged {found}. Lower importance.learning_rate (now {learning_rate}) or drop the "
+        f"lowest of candidate_bits ({list(candidate_bits)})."
+    )
 
 
 def _total_steps(loader: Iterable[Any], epochs: int, max_steps: int | None) -> int | None:

@@ -7,7 +7,6 @@ from torch import nn
 
 from llt_nncf.adapter.controller import LltQuantizationController
 from llt_nncf.artifacts import ValidationReport
-from llt_nncf.errors import StageError
 from llt_nncf.export import export_float_onnx
 from llt_nncf.export import export_openvino
 from llt_nncf.export import record_reference
@@ -44,10 +43,7 @@ def deploy(
     :raises ExportError: If the model cannot be written exactly.
     """
     out_dir = Path(out_dir)
-    policy = controller.policy
-    if policy is None:
-        msg = "There is no policy to deploy yet: finish importance training; the search follows it."
-        raise StageError(msg)
+    policy = controller.require_policy()
     frozen = controller.strip()
     record_reference(frozen, inputs, labels, float_model=float_model).save(out_dir / "reference.npz")
     controller.export_model(str(out_dir / "model.onnx"))

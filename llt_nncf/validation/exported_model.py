@@ -11,6 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
+from llt_nncf.artifacts import POLICY_KEY
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.errors import ArtifactError
 
@@ -88,7 +89,7 @@ class ExportedModel:
         :raises ArtifactError: If it cannot be read.
         """
         for entry in self.proto.metadata_props:
-            if entry.key == "llt_nncf.policy":
+            if entry.key == POLICY_KEY:
                 try:
                     return BitPolicy.from_dict(json.loads(entry.value), f"{self.path}, metadata")
                 except json.JSONDecodeError as error:

@@ -11,8 +11,8 @@ from torch import nn
 from torchvision import models as torchvision_models
 
 
-class DigitsBlock(nn.Module):
-    """Two 3x3 convolutions with a way around them, which is a 1x1 convolution where the shape changes."""
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with a way around them, which the subclasses define."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
@@ -21,16 +21,45 @@ class DigitsBlock(nn.Module):
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
+        self.relu2 = nn.ReLU()
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """Returns ``x`` in the shape of the block's output."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        return self.relu2(out + self.shortcut(x))
+
+
+class DigitsBlock(ResidualBlock):
+    """Where the shape changes, the way around is a 1x1 convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__(in_channels, out_channels, stride)
         self.downsample = nn.Sequential()
         if stride != 1 or in_channels != out_channels:
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
             )
-        self.relu2 = nn.ReLU()
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
-        return self.relu2(out + self.downsample(x))
+    def shortcut(self, x: Tensor) -> Tensor:
+        return self.downsample(x)
+
+
+class CifarBlock(ResidualBlock):
+    """Where the shape changes, the way around takes every second pixel and adds channels of zeros."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__(in_channels, out_channels, stride)
+        self.stride = stride
+        self.new_channels = out_channels - in_channels
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        if not self.new_channels:
+            return x
+        x = x[:, :, :: self.stride, :: self.stride]
+        return nn.functional.pad(x, (0, 0, 0, 0, self.new_channels // 2, self.new_channels // 2))
 
 
 class DigitsCnn(nn.Module):
@@ -50,28 +79,6 @@ class DigitsCnn(nn.Module):
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.pool(self.block2(self.block1(x)))
         return self.fc(torch.flatten(x, 1))
-
-
-class CifarBlock(nn.Module):
-    """Two 3x3 convolutions; where the shape changes, the way around them takes every second pixel and adds zeros."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.relu2 = nn.ReLU()
-        self.stride = stride
-        self.new_channels = out_channels - in_channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
-        if self.new_channels:
-            x = x[:, :, :: self.stride, :: self.stride]
-            x = nn.functional.pad(x, (0, 0, 0, 0, self.new_channels // 2, self.new_channels // 2))
-        return self.relu2(out + x)
 
 
 class CifarResNet(nn.Module):
