@@ -12,6 +12,7 @@ from llt_nncf.functional.integer_range import MAX_BITS as MAX_BITS
 from llt_nncf.functional.integer_range import MIN_BITS as MIN_BITS
 from llt_nncf.functional.integer_range import integer_range as integer_range
 from llt_nncf.functional.lsq import fake_quantize as fake_quantize
+from llt_nncf.functional.lsq import fake_quantize_by_tensors as fake_quantize_by_tensors
 from llt_nncf.functional.start_values import lsq_step_size as lsq_step_size
 from llt_nncf.functional.start_values import min_max_step_size as min_max_step_size
 from llt_nncf.functional.training_mode import training_mode as training_mode

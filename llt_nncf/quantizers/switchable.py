@@ -5,6 +5,7 @@ Tang et al., "Mixed-Precision Neural Network Quantization via Learned Layer-wise
 arXiv:2203.08368, Sec. 3: the trained step sizes are the importance indicators.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from llt_nncf.errors import InvalidBitWidthError
 from llt_nncf.errors import InvalidTensorError
 from llt_nncf.functional import fake_quantize
+from llt_nncf.functional import fake_quantize_by_tensors
 from llt_nncf.functional import integer_range
 from llt_nncf.functional import lsq_step_size
 
@@ -40,6 +42,7 @@ class SwitchableQuantizer(nn.Module):
     _signed: Tensor
     _active: Tensor
     _candidates: Tensor
+    _bounds: Tensor
 
     def __init__(
         self,
@@ -62,6 +65,17 @@ class SwitchableQuantizer(nn.Module):
         self.register_buffer("_signed", torch.tensor(signed))
         self.register_buffer("_active", torch.tensor(0))
         self.register_buffer("_candidates", torch.tensor(self.candidate_bits))
+        bounds = [
+            [
+                integer_range(bits, signed=is_signed, narrow_range=is_weight and bits == 8)
+                for bits in self.candidate_bits
+            ]
+            for is_signed in (False, True)
+        ]
+        self.register_buffer("_bounds", torch.tensor(bounds, dtype=torch.float32), persistent=False)
+        # In how many parts (ranks, accumulated batches) the batch of one optimizer step passes through an activation
+        # quantizer: LSQ's gradient scale counts all of it.
+        self.batch_parts = 1
         self.has_range = False  # set by whoever has given the 8-bit step size a range from statistics
         # Python mirrors of the two buffers: reading a buffer in every forward would synchronise a GPU each time.
         self._signed_value = signed
@@ -128,6 +142,10 @@ class SwitchableQuantizer(nn.Module):
         for bits in self.candidate_bits:
             self.set_step_size(bits, lsq_step_size(mean_abs, num_bits=bits, signed=self.signed))
 
+    def magnitudes(self) -> Tensor:
+        """Returns all step sizes without gradients, shape ``(len(candidate_bits), *scale_shape)``."""
+        return self.raw_step_sizes.detach().abs() + _FLOOR
+
     def indicator(self, num_bits: int) -> float:
         """
         The importance indicator of ``num_bits``: its step size, averaged over channels if there are several.
@@ -138,8 +156,21 @@ class SwitchableQuantizer(nn.Module):
         return float(self.step_size(num_bits).detach().double().mean())
 
     def forward(self, x: Tensor) -> Tensor:
+        elements = max(x.numel(), 1) / math.prod(self.scale_shape) * (1 if self.is_weight else self.batch_parts)
+        if torch.compiler.is_compiling():
+            # By tensors instead of Python numbers, so that one graph serves all bit-widths.
+            step_size = self.raw_step_sizes.index_select(0, self._active.reshape(1))[0].abs() + _FLOOR
+            bounds = self._bounds[int(self._signed_value)].index_select(0, self._active.reshape(1))
+            qmin, qmax = bounds[0, 0], bounds[0, 1]
+            return fake_quantize_by_tensors(x, step_size, qmin, qmax, (elements * qmax).rsqrt())
+        _, qmax = integer_range(self.num_bits, signed=self.signed)
         return fake_quantize(
-            x, self.step_size(), num_bits=self.num_bits, signed=self.signed, narrow_range=self.narrow_range
+            x,
+            self.step_size(),
+            num_bits=self.num_bits,
+            signed=self.signed,
+            narrow_range=self.narrow_range,
+            grad_scale=(elements * qmax) ** -0.5,
         )
 
     def _index(self, num_bits: int) -> int:

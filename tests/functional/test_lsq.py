@@ -117,10 +117,61 @@ def test_ties_round_to_even():
     assert torch.equal(fake_quantize(x, torch.tensor([1.0]), num_bits=4, signed=True), expected)
 
 
-def test_ends_of_the_range_let_the_gradient_of_x_pass():
-    x = torch.tensor([-8.0, 7.0, -8.001, 7.001], requires_grad=True)
-    fake_quantize(x, torch.tensor([1.0]), num_bits=4, signed=True).sum().backward()
-    assert x.grad.tolist() == [1.0, 1.0, 0.0, 0.0]
+@pytest.mark.parametrize("step", [(1,), (2, 1)], ids=["dot-products", "elements"])
+def test_the_gradient_of_x_passes_strictly_inside_the_range(step):
+    x = torch.tensor([[-7.999, 6.999, 0.0], [-8.0, 7.0, -8.001]], requires_grad=True)
+    fake_quantize(x, torch.ones(step), num_bits=4, signed=True).sum().backward()
+    assert x.grad.tolist() == [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize(("num_bits", "signed", "narrow"), GRIDS)
+def test_both_ways_to_the_gradients_agree_in_float32(num_bits: int, signed: bool, narrow: bool):
+    x, step = (t.float() for t in example((1,), num_bits, signed, narrow))
+    upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    grid = {"num_bits": num_bits, "signed": signed, "narrow_range": narrow, "grad_scale": 1.0}
+    found = []
+    for channels in (1, 6):  # one step size a channel, all equal, whose gradients add up to that of one for all
+        a, s = x.clone().requires_grad_(), step.expand(channels, 1, 1, 1).clone().requires_grad_()
+        fake_quantize(a, s if channels > 1 else s.reshape(1), **grid).backward(upstream)
+        found.append((a.grad, s.grad.sum()))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=0)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("step_shape", SHAPES)
+def test_beyond_the_range_the_gradients_are_true_derivatives(step_shape):
+    # Inside, rounding has no useful derivative; beyond, the output is a bound times the step size.
+    x, step = example(step_shape, 3, True, False)
+    x = torch.where(x.abs() / step > 5, x, 9 * step).requires_grad_()
+    step.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda *args: fake_quantize(*args, num_bits=3, signed=True, grad_scale=1.0), (x, step)
+    )
+
+
+def test_memory_layouts_do_not_matter():
+    x, step = example((1,), 4, True, False)
+    upstream = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(2))
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        a, s = x.clone(memory_format=layout).requires_grad_(), step.clone().requires_grad_()
+        fake_quantize(a, s, num_bits=4, signed=True).backward(upstream)
+        found.append((a.grad, s.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast_the_step_size_is_summed_in_float32(dtype: torch.dtype):
+    x, step = (t.float() for t in example((1,), 4, True, False))
+    x = x.to(dtype).float()
+    reference = [x.clone().requires_grad_(), step.clone().requires_grad_()]
+    fake_quantize(*reference, num_bits=4, signed=True).sum().backward()
+    low = [x.to(dtype).requires_grad_(), step.clone().requires_grad_()]
+    with torch.autocast("cpu", dtype=dtype):
+        y = fake_quantize(*low, num_bits=4, signed=True)
+    y.float().sum().backward()
+    assert y.dtype == dtype
+    torch.testing.assert_close(low[1].grad, reference[1].grad, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
