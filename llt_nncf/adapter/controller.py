@@ -24,6 +24,8 @@ from nncf.torch.utils import is_main_process
 from torch import nn
 
 from llt_nncf.adapter.freezing import freeze
+from llt_nncf.adapter.importance import CHECKPOINT
+from llt_nncf.adapter.importance import normalize_by_data
 from llt_nncf.adapter.importance import start_from_data
 from llt_nncf.adapter.importance import train_at_initialization
 from llt_nncf.adapter.layer_survey import LayerSurvey
@@ -92,7 +94,7 @@ class LltQuantizationController(QuantizationController):
         """
         config = self._llt_config
         self._save("layers.json", self.table)
-        start_from_data(self.model, self._quantizers, self.config)
+        start_from_data(self.model, self._quantizers, self.config, config.importance.start_values)
         self._broadcast_initialized_params_for_each_quantizer()
         if config.budget is not None and config.policy is None and config.indicators is None:
             # Searches once on the start values, so that a budget that cannot be met ends here and not after training.
@@ -107,17 +109,25 @@ class LltQuantizationController(QuantizationController):
             self.apply_policy(BitPolicy.load(config.policy))
         elif config.indicators is not None:
             self.search(IndicatorTable.load(config.indicators))
+        elif config.importance.indicator == "statistics":
+            indicators = self._quantizers.read_indicators(f"start values ({config.importance.start_values})")
+            self._save("indicators.json", indicators)
+            self.search(indicators)
         elif config.importance.where == "init":
-            self._importance_steps = train_at_initialization(
+            result, indicators = train_at_initialization(
                 self.model,
                 self._quantizers,
                 self.config,
                 candidate_bits=config.candidate_bits,
                 importance=config.importance,
+                folder=config.artifacts_dir,
+                read=self._final_indicators,
             )
-            # Every rank trained on data of its own; the first one's indicators decide for all.
-            self._broadcast_initialized_params_for_each_quantizer()
-            self.search()
+            self._importance_steps = result.steps
+            self._save("indicators.json", indicators)
+            if config.artifacts_dir is not None and is_main_process():
+                (Path(config.artifacts_dir) / CHECKPOINT).unlink(missing_ok=True)
+            self.search(indicators)
 
     def policies(self, model: nn.Module | None = None) -> Iterator[str]:
         """
@@ -147,6 +157,7 @@ class LltQuantizationController(QuantizationController):
             sampled_policies=importance.sampled_policies,
             seed=importance.seed,
             step=self._importance_steps,
+            tie_weight_activation=importance.tie_weight_activation,
         )
         no_sync = getattr(model, "no_sync", nullcontext)
         for index, name in enumerate(rounds):
@@ -180,7 +191,7 @@ class LltQuantizationController(QuantizationController):
                 raise StageError(msg)
             importance = config.importance
             source = f"step sizes after {self._importance_steps} steps of importance training, seed {importance.seed}"
-            indicators = self._quantizers.read_indicators(source)
+            indicators = self._final_indicators(self._quantizers.read_indicators(source))
             self._save("indicators.json", indicators)
         if indicators.table != self.table:
             theirs, ours = indicators.table.by_name, self.table.by_name
@@ -314,6 +325,11 @@ class LltQuantizationController(QuantizationController):
 
     def _get_algo_config(self) -> dict[str, Any]:
         return extract_algo_specific_config(self.config, ALGORITHM_NAME)
+
+    def _final_indicators(self, indicators: IndicatorTable) -> IndicatorTable:
+        if self._llt_config.importance.indicator != "normalized":
+            return indicators
+        return normalize_by_data(indicators, self.model, self._quantizers, self.config)
 
     def _adapt_batch_norms(self) -> None:
         try:

@@ -1,27 +1,48 @@
 """Start values and importance training inside NNCF's model creation, with the data that the script registered."""
 
+import copy
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 
 from nncf import NNCFConfig
 from nncf.common.logging import nncf_logger
 from nncf.torch.nncf_network import NNCFNetwork
 
 from llt_nncf.adapter.init_batches import InitBatches
+from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.config import ImportanceConfig
 from llt_nncf.functional import training_mode
+from llt_nncf.indicators import JointTrainingResult
 from llt_nncf.indicators import QuantizerSet
+from llt_nncf.indicators import StepRecord
+from llt_nncf.indicators import normalize_indicators
+from llt_nncf.indicators import open_quantizers
 from llt_nncf.indicators import start_step_sizes
 from llt_nncf.indicators import train_indicators
 
 _START_SAMPLES = 256
 _LOG_EVERY = 50
+CHECKPOINT = "importance.ckpt"
+
+# Keys of ``importance`` that say what to do with the training, not how to train.
+_NOT_TRAINING = ("where", "indicator", "start_values", "restore_weights")
 
 
-def start_from_data(model: NNCFNetwork, quantizers: QuantizerSet, nncf_config: NNCFConfig) -> None:
+def start_from_data(model: NNCFNetwork, quantizers: QuantizerSet, nncf_config: NNCFConfig, start_values: str) -> None:
     """Sets the step sizes to their start values from a few batches of the registered loader."""
     batches = InitBatches.for_statistics(nncf_config)
-    count = max(1, _START_SAMPLES // batches.batch_size)
-    start_step_sizes(model, quantizers, islice(batches, count), batches.forward)
+    start_step_sizes(model, quantizers, islice(batches, _count(batches)), batches.forward, start_values=start_values)
+
+
+def normalize_by_data(
+    indicators: IndicatorTable, model: NNCFNetwork, quantizers: QuantizerSet, nncf_config: NNCFConfig
+) -> IndicatorTable:
+    """Returns the indicators over the standard deviations that a few batches of the registered loader show."""
+    batches = InitBatches.for_statistics(nncf_config)
+    return normalize_indicators(indicators, model, quantizers, islice(batches, _count(batches)), batches.forward)
 
 
 def train_at_initialization(
@@ -31,14 +52,19 @@ def train_at_initialization(
     *,
     candidate_bits: tuple[int, ...],
     importance: ImportanceConfig,
-) -> int:
+    folder: str | None,
+    read: Callable[[IndicatorTable], IndicatorTable],
+) -> tuple[JointTrainingResult, IndicatorTable]:
     """
-    Trains the indicators on the registered loader and criterion; returns the number of steps.
+    Trains the indicators on the registered loader and criterion.
 
     With ``restore_weights`` everything but the step sizes is afterwards as it was before.
 
+    :param folder: Where the checkpoint is; ``None`` for none.
+    :param read: Makes the final indicators of the trained ones, while the model is still the trained one.
+    :return: What the training did, and the final indicators.
     :raises MissingInitArgsError: If no loader or criterion was registered.
-    :raises TrainingDivergedError: If a loss or a step size becomes NaN or infinite.
+    :raises TrainingDivergedError: If a loss or a gradient becomes NaN or infinite.
     """
     batches = InitBatches.for_training(nncf_config)
     kept = {
@@ -46,30 +72,36 @@ def train_at_initialization(
         for key, value in model.state_dict().items()
         if importance.restore_weights and not key.endswith("raw_step_sizes")
     }
-    with training_mode(model, True):
+    options = {key: value for key, value in asdict(importance).items() if key not in _NOT_TRAINING}
+    with ExitStack() as stack:
+        stack.enter_context(training_mode(model, True))
+        if importance.distillation == "teacher":
+            # Copied together, so that the quantizers are those of the copy.
+            options["teacher"], theirs = copy.deepcopy((model, quantizers))
+            stack.enter_context(open_quantizers(theirs))
         result = train_indicators(
             model,
             quantizers,
             batches,
             batches.loss,
             candidate_bits=candidate_bits,
-            epochs=importance.epochs,
-            max_steps=importance.max_steps,
-            learning_rate=importance.learning_rate,
-            momentum=importance.momentum,
-            weight_decay=importance.weight_decay,
-            sampled_policies=importance.sampled_policies,
-            aggregation=importance.aggregation,
-            seed=importance.seed,
+            checkpoint=None if folder is None else Path(folder) / CHECKPOINT,
             on_step=_log_progress,
+            **options,
         )
+        indicators = read(result.indicators)
     model.load_state_dict(kept, strict=False)
-    return result.steps
+    return result, indicators
 
 
-def _log_progress(step: int, losses: dict[str, float]) -> None:
-    if step == 1 or step % _LOG_EVERY == 0:
-        worst, best = max(losses.values()), min(losses.values())
-        nncf_logger.info(
-            f"Importance training, step {step}: loss {best:.3f} to {worst:.3f} over {len(losses)} policies"
-        )
+def _count(batches: InitBatches) -> int:
+    return max(1, _START_SAMPLES // batches.batch_size)
+
+
+def _log_progress(record: StepRecord) -> None:
+    if record.skipped is not None:
+        nncf_logger.warning(f"Importance training left out a step: {record.skipped}")
+    elif record.step == 1 or record.step % _LOG_EVERY == 0:
+        of = "" if record.total_steps is None else f" of {record.total_steps}"
+        losses = ", ".join(f"{name} {loss:.3f}" for name, loss in record.losses.items())
+        nncf_logger.info(f"Importance training, step {record.step}{of}: {losses}")

@@ -32,6 +32,8 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> Path:
     temporary = Path(name)
     try:
         write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # on disk before the name is: a power cut leaves the old file or the new one
         # mkstemp makes the file private to its owner; give it the mode that any new file would have.
         umask = os.umask(0)
         os.umask(umask)

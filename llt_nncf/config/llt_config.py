@@ -9,8 +9,8 @@ from llt_nncf.errors import ConfigError
 
 ALGORITHM_NAME = "llt_quantization"
 
-# Keys of the section's "importance" that the script's own loop decides where it does the training.
-_ONLY_AT_INIT = {"max_steps", "learning_rate", "momentum", "weight_decay", "aggregation", "restore_weights"}
+# Keys of the section's "importance" that hold where the script's own loop does the training, and decides the rest.
+_IN_ANY_LOOP = {"where", "indicator", "start_values", "epochs", "sampled_policies", "tie_weight_activation", "seed"}
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,32 @@ class ImportanceConfig:
     """Training of the importance indicators; the fields are the keys of the section's ``importance``."""
 
     where: str = "init"
+    indicator: str = "step_size"
+    start_values: str = "lsq"
     epochs: int = 1
     max_steps: int | None = None
+    data_fraction: float = 1.0
+    accumulation_steps: int = 1
     learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 2.5e-5
+    step_size_learning_rate: float | None = None
+    step_size_weight_decay: float | None = None
+    learning_rate_per_bit: Mapping[int, float] | None = None
+    gradient_clip_value: float | None = None
     sampled_policies: int = 1
+    tie_weight_activation: bool = False
     aggregation: str = "sum"
+    per_bit_batch_norm: bool = False
+    distillation: str = "none"
+    indicator_ema: float | None = None
+    stop_at_tau: float | None = None
+    tau_window: int = 100
     seed: int = 0
     restore_weights: bool = True
+    on_nonfinite: str = "error"
+    checkpoint_every: int = 100
+    log_every: int = 10
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,10 @@ class LltConfig:
         :raises ConfigError: If neither a budget nor a policy is given, or keys contradict each other.
         """
         own = {key: section[key] for key in cls.__dataclass_fields__ if key in section}
-        importance = ImportanceConfig(**own.pop("importance", {}))
+        chosen = dict(own.pop("importance", {}))
+        if "learning_rate_per_bit" in chosen:
+            chosen["learning_rate_per_bit"] = {int(b): rate for b, rate in chosen["learning_rate_per_bit"].items()}
+        importance = ImportanceConfig(**chosen)
         faults = []
         if "budget" in own:
             limits = dict(own["budget"])
@@ -72,7 +92,7 @@ class LltConfig:
         if "policy" in own and "indicators" in own:
             faults.append("compression.indicators: has no effect beside compression.policy; remove one of them.")
         if importance.where == "training":
-            for key in sorted(_ONLY_AT_INIT & set(section["importance"])):
+            for key in sorted(set(chosen) - _IN_ANY_LOOP):
                 if getattr(importance, key) != getattr(ImportanceConfig(), key):
                     faults.append(f'compression.importance.{key}: needs "where": "init"; your own loop decides it.')
         if faults:

@@ -5,6 +5,8 @@ from typing import Any
 _BITS = {"type": "integer", "minimum": 2, "maximum": 8}
 _UNIFORM_BITS = {"type": "integer", "minimum": 1, "maximum": 32}
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_COUNT = {"type": "integer", "minimum": 1}
+_SHARE = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
 _NOT_NEGATIVE = {"type": "number", "minimum": 0}
 
 
@@ -64,28 +66,101 @@ def section_properties() -> dict[str, Any]:
                     "training: in the script's own loop, through compression_ctrl.policies().",
                     "default": "init",
                 },
+                "indicator": {
+                    "enum": ["step_size", "normalized", "statistics"],
+                    "description": "step_size: the trained step sizes, as in the paper; normalized: over the tensor's "
+                    "standard deviation, times sqrt(n); statistics: the start values, without any training.",
+                    "default": "step_size",
+                },
+                "start_values": {
+                    "enum": ["lsq", "min_max", "mse"],
+                    "description": "Of the step sizes below 8 bits; at 8 they cover the range.",
+                    "default": "lsq",
+                },
                 "epochs": {"type": "integer", "minimum": 1, "default": 1},
                 "max_steps": {
                     "type": "integer",
                     "minimum": 1,
                     "description": "Ends importance training early; only with where=init.",
                 },
+                "data_fraction": {
+                    "type": "number",
+                    "exclusiveMinimum": 0,
+                    "maximum": 1,
+                    "description": "Share of the loader's batches that every epoch takes.",
+                    "default": 1.0,
+                },
+                "accumulation_steps": {
+                    **_COUNT,
+                    "description": "Batches of the loader that make up one optimizer step.",
+                    "default": 1,
+                },
                 "learning_rate": {**_POSITIVE, "default": 0.01},
-                "momentum": {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "default": 0.9},
+                "momentum": {**_SHARE, "default": 0.9},
                 "weight_decay": {**_NOT_NEGATIVE, "default": 2.5e-5},
+                "step_size_learning_rate": {**_POSITIVE, "description": "Default: learning_rate."},
+                "step_size_weight_decay": {**_NOT_NEGATIVE, "description": "Default: weight_decay."},
+                "learning_rate_per_bit": {
+                    "type": "object",
+                    "patternProperties": {"^[2-8]$": _POSITIVE},
+                    "additionalProperties": False,
+                    "description": "Bit-width to factor on the step sizes' learning rate.",
+                },
+                "gradient_clip_value": {
+                    **_POSITIVE,
+                    "description": "Gradients are clipped to this magnitude; the authors' code takes 1.",
+                },
                 "sampled_policies": {"type": "integer", "minimum": 0, "default": 1},
+                "tie_weight_activation": {
+                    "type": "boolean",
+                    "description": "A sampled policy draws one bit-width for weights and input of a layer.",
+                    "default": False,
+                },
                 "aggregation": {
                     "enum": ["sum", "mean"],
                     "description": "Of the gradients of one step; mean only with where=init.",
                     "default": "sum",
                 },
+                "per_bit_batch_norm": {
+                    "type": "boolean",
+                    "description": "A copy of every batch norm for each bit-width, while the indicators are trained.",
+                    "default": False,
+                },
+                "distillation": {
+                    "enum": ["none", "in_place", "teacher"],
+                    "description": "in_place: lower bit-widths learn from the highest one's outputs; teacher: all "
+                    "learn from the float model's.",
+                    "default": "none",
+                },
+                "indicator_ema": {**_SHARE, "description": "Decay of a moving average of the indicators."},
+                "stop_at_tau": {
+                    "type": "number",
+                    "exclusiveMinimum": 0,
+                    "maximum": 1,
+                    "description": "Ends the training once Kendall's tau between the layers' ranking and that of "
+                    "tau_window steps ago reaches this.",
+                },
+                "tau_window": {**_COUNT, "default": 100},
                 "seed": {"type": "integer", "default": 0},
+                "on_nonfinite": {
+                    "enum": ["error", "skip"],
+                    "description": "A loss or gradient that is NaN or infinite ends the training, or the step is "
+                    "left out.",
+                    "default": "error",
+                },
+                "checkpoint_every": {
+                    **_COUNT,
+                    "description": "Steps between two checkpoints in artifacts_dir, from which a killed training goes "
+                    "on.",
+                    "default": 100,
+                },
                 "restore_weights": {
                     "type": "boolean",
                     "description": "Fine-tuning starts from the original weights instead of the jointly trained ones; "
                     "only with where=init.",
                     "default": True,
                 },
+                "log_every": {**_COUNT, "description": "Steps between two looks at the indicators.", "default": 10},
             },
             description="Training of the importance indicators.",
         ),

@@ -13,6 +13,9 @@ from llt_nncf.functional.integer_range import MIN_BITS as MIN_BITS
 from llt_nncf.functional.integer_range import integer_range as integer_range
 from llt_nncf.functional.lsq import fake_quantize as fake_quantize
 from llt_nncf.functional.lsq import fake_quantize_by_tensors as fake_quantize_by_tensors
+from llt_nncf.functional.start_values import even_sample as even_sample
 from llt_nncf.functional.start_values import lsq_step_size as lsq_step_size
 from llt_nncf.functional.start_values import min_max_step_size as min_max_step_size
+from llt_nncf.functional.start_values import mse_step_size as mse_step_size
+from llt_nncf.functional.start_values import rows_per_step_size as rows_per_step_size
 from llt_nncf.functional.training_mode import training_mode as training_mode

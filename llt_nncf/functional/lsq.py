@@ -14,15 +14,19 @@ class _LsqFunction(torch.autograd.Function):
     """
     Forward is Eq. 1-2 of LSQ; backward is Eq. 3 (step size) and Eq. 5 (input).
 
-    Only the input is kept for the backward pass, which the layer in front mostly keeps anyway; the output is computed
-    again. ``qmin`` and ``qmax`` are numbers, or tensors of no dimension in a compiled graph that serves all bit-widths.
+    The input and the output are kept for the backward pass: the layers in front and behind mostly keep them anyway. An
+    output that was changed in place meanwhile (a residual ``+=``) is computed again. ``qmin`` and ``qmax`` are numbers,
+    or tensors of no dimension in a compiled graph that serves all bit-widths.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, step_size: Tensor, qmin, qmax, grad_scale) -> Tensor:
         ctx.save_for_backward(x, step_size)
         ctx.bounds = (qmin, qmax, grad_scale)
-        return _round_to_grid(x, step_size, qmin, qmax)
+        output = _round_to_grid(x, step_size, qmin, qmax)
+        # An alias: it shares memory and version with the output, and autograd does not refuse a changed one.
+        ctx.output = None if torch.compiler.is_compiling() else (output.detach(), output._version)
+        return output
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):
@@ -31,10 +35,13 @@ class _LsqFunction(torch.autograd.Function):
         # A scalar of the step size would make a GPU wait and a compiler give up; sums in half precision lose too much.
         one_scalar = step_size.numel() == 1 and x.device.type == "cpu" and not torch.compiler.is_compiling()
         if one_scalar and x.dtype == grad_output.dtype == step_size.dtype and x.dtype in (torch.float32, torch.float64):
-            gradients = _gradients_by_dot_products(grad_output, x, step_size, qmin, qmax)
+            rounded, version = ctx.output
+            if rounded._version != version:
+                rounded = _round_to_grid(x, step_size, qmin, qmax)
+            gradients = _gradients_by_dot_products(grad_output, x, rounded, step_size.item(), qmin, qmax)
         else:
             gradients = _gradients_by_elements(grad_output, x, step_size, qmin, qmax)
-        return gradients[0], gradients[1] * grad_scale, None, None, None
+        return gradients[0], (gradients[1] * grad_scale).reshape(step_size.shape), None, None, None
 
 
 def _round_to_grid(x: Tensor, step_size: Tensor, qmin, qmax) -> Tensor:
@@ -42,16 +49,16 @@ def _round_to_grid(x: Tensor, step_size: Tensor, qmin, qmax) -> Tensor:
     return (x / step_size).round_().clamp_(qmin, qmax).mul_(step_size)
 
 
-def _gradients_by_dot_products(grad_output: Tensor, x: Tensor, step_size: Tensor, qmin, qmax) -> tuple[Tensor, Tensor]:
+def _gradients_by_dot_products(
+    grad_output: Tensor, x: Tensor, rounded: Tensor, step: float, qmin: int, qmax: int
+) -> tuple[Tensor, Tensor]:
     """
-    With ``q`` the output, d(out)/d(step) is ``(q - x) / step`` inside the range and ``q / step`` outside it, so that
-    the sum over all elements is ``(<grad, q> - <grad_x, x>) / step``.
+    d(out)/d(step) is ``(rounded - x) / step`` inside the range and ``rounded / step`` outside it, so that the sum over
+    all elements is ``(<grad, rounded> - <grad_x, x>) / step``.
     """
-    step = step_size.item()
     grad_x = torch.ops.aten.hardtanh_backward(grad_output, x, qmin * step, qmax * step)
-    rounded = _round_to_grid(x, step_size, qmin, qmax)
     total = torch.dot(grad_output.reshape(-1), rounded.reshape(-1)) - torch.dot(grad_x.reshape(-1), x.reshape(-1))
-    return grad_x, (total / step).reshape(step_size.shape)
+    return grad_x, total / step
 
 
 def _gradients_by_elements(grad_output: Tensor, x: Tensor, step_size: Tensor, qmin, qmax) -> tuple[Tensor, Tensor]:
@@ -76,8 +83,8 @@ def fake_quantize(
     Rounds ``x`` to the nearest point of the quantization grid and returns it in real units.
 
     Ties round to even, as in ONNX. The input's gradient passes strictly inside the range. The gradient of the step size
-    is multiplied by ``grad_scale``; LSQ takes ``1 / sqrt(n * qmax)`` (Sec. 2.2), the default here, with ``n`` the number
-    of elements that share one step size, the batch included, as the LIMPQ authors' code counts them.
+    is multiplied by ``grad_scale``; LSQ takes ``1 / sqrt(n * qmax)`` (Sec. 2.2), the default here, with ``n`` the
+    number of elements that share one step size, the batch included, as the LIMPQ authors' code counts them.
 
     :param x: Real values of a floating dtype, shape ``(C, *)`` for weights or ``(N, C, *)`` for activations.
     :param step_size: Positive, in the units of ``x``, of a shape that broadcasts to that of ``x``.

@@ -4,8 +4,13 @@ Importance indicators: start values from a few batches, joint training (Algorith
 Works on any module tree with ``SwitchableQuantizer`` modules, any loader and any loss; knows nothing of NNCF.
 """
 
+from llt_nncf.indicators.insertion import insert_quantizers as insert_quantizers
 from llt_nncf.indicators.joint_training import JointTrainingResult as JointTrainingResult
 from llt_nncf.indicators.joint_training import train_indicators as train_indicators
+from llt_nncf.indicators.normalized import normalize_indicators as normalize_indicators
+from llt_nncf.indicators.open_quantizers import open_quantizers as open_quantizers
 from llt_nncf.indicators.policy_rounds import policy_rounds as policy_rounds
 from llt_nncf.indicators.quantizer_set import QuantizerSet as QuantizerSet
+from llt_nncf.indicators.ranking import ranking_tau as ranking_tau
 from llt_nncf.indicators.start_step_sizes import start_step_sizes as start_step_sizes
+from llt_nncf.indicators.step_record import StepRecord as StepRecord

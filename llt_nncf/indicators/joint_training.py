@@ -4,19 +4,31 @@ Joint training of the weights and all step sizes, which turns the step sizes int
 Algorithm 1 of LIMPQ's supplement (Tang et al., ECCV 2022, arXiv:2203.08368).
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch import nn
 
-from llt_nncf.errors import TrainingDivergedError
-from llt_nncf.indicators.policy_rounds import policy_rounds
+from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.indicators.joint_step import JointStep
 from llt_nncf.indicators.quantizer_set import QuantizerSet
+from llt_nncf.indicators.random_state import random_state
+from llt_nncf.indicators.random_state import set_random_state
+from llt_nncf.indicators.rank_exchange import is_first_rank
+from llt_nncf.indicators.rank_exchange import made_by_first_rank
+from llt_nncf.indicators.rank_exchange import smallest_over_ranks
+from llt_nncf.indicators.ranking import RankingWindow
+from llt_nncf.indicators.ranking import ranking_tau
+from llt_nncf.indicators.step_record import StepRecord
+from llt_nncf.indicators.training_checkpoint import load_checkpoint
+from llt_nncf.indicators.training_checkpoint import save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -24,12 +36,18 @@ class JointTrainingResult:
     """
     What the training did.
 
-    :param steps: Number of optimizer steps.
-    :param losses: Mean loss of each round of the last epoch, by its name (``uniform-6``, ..., ``sampled-0``).
+    :param steps: Number of optimizer steps, those that were skipped included.
+    :param losses: Mean loss of each pass of the last epoch, by its name (``uniform-6``, ..., ``sampled-0``).
+    :param indicators: The trained indicators; with ``indicator_ema`` the averages.
+    :param skipped_steps: Updates that were left out, with ``on_nonfinite="skip"``.
+    :param stopped_stable: Whether the ranking of the layers was stable before the epochs were over.
     """
 
     steps: int
     losses: dict[str, float]
+    indicators: IndicatorTable
+    skipped_steps: int = 0
+    stopped_stable: bool = False
 
 
 def train_indicators(
@@ -41,19 +59,24 @@ def train_indicators(
     candidate_bits: tuple[int, ...],
     epochs: int = 1,
     max_steps: int | None = None,
+    data_fraction: float = 1.0,
+    accumulation_steps: int = 1,
     learning_rate: float = 0.01,
-    momentum: float = 0.9,
-    weight_decay: float = 2.5e-5,
-    sampled_policies: int = 1,
-    aggregation: str = "sum",
     seed: int = 0,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    stop_at_tau: float | None = None,
+    tau_window: int = 100,
+    log_every: int = 10,
+    checkpoint: Path | str | None = None,
+    checkpoint_every: int = 100,
+    on_step: Callable[[StepRecord], None] | None = None,
+    **step_options: Any,
 ) -> JointTrainingResult:
     """
     Trains weights and step sizes together, in place.
 
     One optimizer step adds up the gradients of a uniform policy for each candidate bit-width and of the sampled ones,
-    all on the same batch, and updates everything at once with SGD and a cosine learning rate.
+    all on the same batch, and updates everything at once with SGD and a cosine learning rate. In a process group every
+    rank calls this with its share of the data; gradients and batch norm statistics are exchanged once a step.
 
     :param model: The model; it is in training mode during and after the call.
     :param quantizers: Its switchable quantizers.
@@ -62,64 +85,191 @@ def train_indicators(
     :param candidate_bits: Bit-widths of the uniform policies.
     :param epochs: Passes over the loader.
     :param max_steps: Stops after this number of optimizer steps, if that comes first.
+    :param data_fraction: Share of the loader's batches that each epoch takes, from its beginning.
+    :param accumulation_steps: Batches of the loader that make up one optimizer step.
     :param learning_rate: Of SGD, at the start of the cosine.
-    :param momentum: Of SGD.
-    :param weight_decay: L2 regularisation of weights and step sizes, once per step (Eq. 2).
-    :param sampled_policies: K, the number of policies drawn per step.
-    :param aggregation: ``sum`` of the gradients as in the paper, or their ``mean`` over the rounds.
     :param seed: Of the sampled policies.
-    :param on_step: Called after each step with its number and the losses of its rounds.
-    :return: Steps done and final losses.
-    :raises TrainingDivergedError: If a loss is NaN or infinite (names the step and the policy), or a step size is.
+    :param stop_at_tau: Stops once Kendall's tau between the layers' ranking and that of ``tau_window`` steps ago
+        reaches this; ``None`` for never.
+    :param tau_window: In optimizer steps.
+    :param log_every: Steps between two looks at the indicators, for the log and for ``stop_at_tau``.
+    :param checkpoint: File that the state is saved to, and resumed from if it is there; the caller deletes it when the
+        indicators are saved. A resumed training gives bit-identical results on a CPU, given a loader that shuffles by
+        PyTorch's generators.
+    :param checkpoint_every: Steps between two checkpoints; there is one after every epoch too.
+    :param on_step: Called after each step.
+    :param step_options: Options of ``JointStep``: ``momentum``, ``weight_decay``, ``sampled_policies`` and more.
+    :return: The indicators and what was done.
+    :raises TrainingDivergedError: If a loss or a gradient is NaN or infinite, after saving the state before that step.
+    :raises ArtifactError: If the checkpoint is of a training with other settings.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
-    total_steps = _total_steps(loader, epochs, max_steps)
-    factor = 1.0 / (len(candidate_bits) + sampled_policies) if aggregation == "mean" else 1.0
-    sums: dict[str, float] = {}
-    step = counted = 0
+    step_options = {"candidate_bits": candidate_bits, "learning_rate": learning_rate, "seed": seed, **step_options}
+    step = JointStep(model, quantizers, loss_fn, **step_options)
+    settings = {
+        "layers": quantizers.table.to_dict(),
+        "epochs": epochs,
+        "max_steps": max_steps,
+        "data_fraction": data_fraction,
+        "accumulation_steps": accumulation_steps,
+        **{key: value for key, value in step_options.items() if key != "teacher"},
+    }
+    start = quantizers.read_indicators("start values")
+    run = _Run(step, loader, settings, checkpoint, RankingWindow(tau_window, stop_at_tau), start)
+    run.resume()
     model.train()
-    for _ in range(epochs):
-        sums, counted = {}, 0
-        for batch in loader:
-            if total_steps is not None:
-                if step >= total_steps:
-                    break
-                optimizer.param_groups[0]["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * step / total_steps))
-            optimizer.zero_grad()
-            losses: dict[str, float] = {}
-            for name in policy_rounds(
-                quantizers, candidate_bits, sampled_policies=sampled_policies, seed=seed, step=step
-            ):
-                loss = loss_fn(model, batch)
-                losses[name] = loss.item()
-                if not math.isfinite(losses[name]):
-                    found = f"at step {step}: the loss of policy {name} is {losses[name]}"
-                    raise _diverged(found, learning_rate, candidate_bits)
-                (loss * factor).backward()
-            optimizer.step()
+    per_epoch = _batches_per_epoch(loader, data_fraction, step.device)
+    total = None if per_epoch is None else math.ceil(per_epoch / accumulation_steps) * epochs
+    if max_steps is not None:
+        total = max_steps if total is None else min(total, max_steps)
+    while run.epoch < epochs and not run.is_over(total):
+        for batches in run.groups_of_batches(per_epoch, accumulation_steps):
+            rate_factor = 1.0 if total is None else 0.5 * (1 + math.cos(math.pi * run.steps / total))
+            run.do(batches, rate_factor, total, log_every=log_every, on_step=on_step)
+            if run.steps % checkpoint_every == 0:
+                run.save()
+            if run.is_over(total):
+                break
+        else:
+            run.end_epoch()
+    run.save()
+    step.finish()
+    losses = {name: value / max(run.counted, 1) for name, value in run.sums.items()}
+    text = f"step sizes after {run.steps} steps of importance training, seed {seed}"
+    return JointTrainingResult(run.steps, losses, step.indicators(text), run.skipped, run.ranking.is_stable)
+
+
+class _Run:
+    """Where the training stands, and how it is saved."""
+
+    def __init__(
+        self,
+        step: JointStep,
+        loader: Iterable[Any],
+        settings: dict[str, Any],
+        checkpoint: Path | str | None,
+        ranking: RankingWindow,
+        start: IndicatorTable,
+    ):
+        self.joint_step = step
+        self.loader = loader
+        self.settings = settings
+        self.checkpoint = checkpoint
+        self.ranking = ranking
+        self.start = start
+        self.steps = self.epoch = self.batches_done = self.counted = self.skipped = 0
+        self.sums: dict[str, float] = {}
+        self._epoch_random: dict[str, Any] | None = None
+        self._resumed_random: dict[str, Any] | None = None
+
+    def is_over(self, total: int | None) -> bool:
+        return self.ranking.is_stable or (total is not None and self.steps >= total)
+
+    def groups_of_batches(self, per_epoch: int | None, size: int) -> Iterable[list[Any]]:
+        """The rest of this epoch, ``size`` batches at a time; after a resume from where it had come to."""
+        sampler: Any = getattr(self.loader, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(self.epoch)
+        if self.batches_done == 0:
+            self.sums, self.counted = {}, 0
+            self._epoch_random = random_state(self.loader)
+        elif self._epoch_random is not None:
+            # The same shuffling again; then on with the generators as they were amid the epoch.
+            set_random_state(self._epoch_random, self.loader)
+        iterator = iter(self.loader)
+        for _ in range(self.batches_done):
+            next(iterator)
+        self._restore_random()
+        indices = itertools.count(self.batches_done) if per_epoch is None else range(self.batches_done, per_epoch)
+        group: list[Any] = []
+        for index, batch in zip(indices, iterator, strict=False):
+            group.append(batch)
+            if len(group) == size or index + 1 == per_epoch:
+                self.batches_done = index + 1
+                yield group
+                group = []
+        if group:
+            self.batches_done += len(group)
+            yield group
+
+    def do(
+        self,
+        batches: list[Any],
+        rate_factor: float,
+        total: int | None,
+        *,
+        log_every: int,
+        on_step: Callable[[StepRecord], None] | None,
+    ) -> None:
+        """One optimizer step with all that is noted about it."""
+        before = random_state(None)
+        try:
+            losses, skipped = self.joint_step(batches, self.steps, rate_factor)
+        except Exception:
+            # The step has changed nothing yet: what was good before it is kept.
+            self.batches_done -= len(batches)
+            self._save(before)
+            raise
+        self.steps += 1
+        self.skipped += skipped is not None
+        if skipped is None:
+            self.counted += 1
             for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value
-            step, counted = step + 1, counted + 1
-            if on_step is not None:
-                on_step(step, losses)
-    optimizer.zero_grad()
-    if not all(bool(torch.isfinite(quantizer.raw_step_sizes).all()) for quantizer in quantizers.all()):
-        raise _diverged(f"after step {step}: a step size is NaN or infinite", learning_rate, candidate_bits)
-    return JointTrainingResult(step, {name: total / max(counted, 1) for name, total in sums.items()})
+                self.sums[name] = self.sums.get(name, 0.0) + value
+        indicators = tau = from_start = None
+        if self.steps % log_every == 0 or self.steps == total:
+            indicators = self.joint_step.indicators(f"step sizes after {self.steps} steps")
+            tau, from_start = self.ranking.update(self.steps, indicators), ranking_tau(indicators, self.start)
+        if on_step is not None:
+            rate = self.joint_step.learning_rate * rate_factor
+            on_step(StepRecord(self.steps, total, self.epoch, rate, losses, indicators, tau, from_start, skipped))
+
+    def end_epoch(self) -> None:
+        self.epoch, self.batches_done = self.epoch + 1, 0
+        self.save()
+
+    def save(self) -> None:
+        """Saves the state, if a file is named."""
+        self._save(random_state(None))
+
+    def _save(self, random: Mapping[str, Any]) -> None:
+        if self.checkpoint is None or not is_first_rank():
+            return
+        state = {
+            "joint_step": self.joint_step.state_dict(),
+            "ranking": self.ranking.state_dict(),
+            "start": {"weights": self.start.weights, "activations": self.start.activations},
+            "counts": (self.steps, self.epoch, self.batches_done, self.counted, self.skipped, self.sums),
+            "epoch_random": self._epoch_random,
+            "random": random,
+        }
+        save_checkpoint(self.checkpoint, self.settings, state)
+
+    def resume(self) -> None:
+        """Goes on from the checkpoint, if there is one."""
+        if self.checkpoint is None:
+            return
+        path, settings = self.checkpoint, self.settings
+        state = made_by_first_rank(lambda: load_checkpoint(path, settings))
+        if state is None:
+            return
+        self.joint_step.load_state_dict(state["joint_step"])
+        self.ranking.load_state_dict(state["ranking"])
+        self.start = IndicatorTable(self.start.table, **state["start"], source=self.start.source)
+        self.steps, self.epoch, self.batches_done, self.counted, self.skipped, self.sums = state["counts"]
+        self._epoch_random, self._resumed_random = state["epoch_random"], state["random"]
+        if self.batches_done == 0:
+            self._restore_random()
+
+    def _restore_random(self) -> None:
+        if self._resumed_random is not None:
+            set_random_state(self._resumed_random, None)
+            self._resumed_random = None
 
 
-def _diverged(found: str, learning_rate: float, candidate_bits: tuple[int, ...]) -> TrainingDivergedError:
-    return TrainingDivergedError(
-        f"Importance training diverged {found}. Lower importance.learning_rate (now {learning_rate}) or drop the "
-        f"lowest of candidate_bits ({list(candidate_bits)})."
-    )
-
-
-def _total_steps(loader: Iterable[Any], epochs: int, max_steps: int | None) -> int | None:
-    """Number of steps that will be done, or ``None`` if the loader does not know its length."""
+def _batches_per_epoch(loader: Iterable[Any], fraction: float, device: Any) -> int | None:
+    """Batches that every rank takes in an epoch, or ``None`` if the loader does not know its length."""
     try:
-        steps = len(loader) * epochs  # type: ignore[arg-type]
+        count = len(loader)  # type: ignore[arg-type]
     except TypeError:
-        return max_steps
-    return steps if max_steps is None else min(steps, max_steps)
+        return None
+    return smallest_over_ranks(max(1, math.ceil(count * fraction)), device)

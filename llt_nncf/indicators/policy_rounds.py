@@ -8,7 +8,13 @@ from llt_nncf.quantizers import SwitchableQuantizer
 
 
 def policy_rounds(
-    quantizers: QuantizerSet, candidate_bits: tuple[int, ...], *, sampled_policies: int, seed: int, step: int
+    quantizers: QuantizerSet,
+    candidate_bits: tuple[int, ...],
+    *,
+    sampled_policies: int,
+    seed: int,
+    step: int,
+    tie_weight_activation: bool = False,
 ) -> Iterator[str]:
     """
     Switches the quantizers to one policy after the other, and yields a name for each.
@@ -22,6 +28,8 @@ def policy_rounds(
     :param sampled_policies: Number of sampled policies, 0 or more.
     :param seed: Seed of the draw.
     :param step: Number of the optimizer step.
+    :param tie_weight_activation: Gives the weights of a layer the bits that were drawn for its input, as the authors'
+        code does; the layers that share an input have the same bits then.
     :return: Yields ``uniform-6``, ..., ``sampled-0``; the caller does its forward and backward pass in between.
     """
     for bits in candidate_bits:
@@ -33,7 +41,16 @@ def policy_rounds(
     for index in range(sampled_policies):
         for quantizer in quantizers.all():
             quantizer.num_bits = generator.choice(quantizer.candidate_bits)
+        if tie_weight_activation:
+            _tie(quantizers)
         yield f"sampled-{index}"
+
+
+def _tie(quantizers: QuantizerSet) -> None:
+    for layer in quantizers.table.layers:
+        if len(layer.activation_bits) > 1:
+            weight = quantizers.weights[layer.name]
+            weight.num_bits = _nearest(weight, quantizers.activations[layer.activation_group].num_bits)
 
 
 def _nearest(quantizer: SwitchableQuantizer, bits: int) -> int:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import LayerTable
@@ -65,16 +67,25 @@ class QuantizerSet:
             name for name, quantizer in self.activations.items() if quantizer.num_bits != activations[name]
         ]
 
-    def read_indicators(self, source: str) -> IndicatorTable:
+    def read_indicators(
+        self, source: str, averages: Mapping[SwitchableQuantizer, Tensor] | None = None
+    ) -> IndicatorTable:
         """
-        Returns the step sizes as they are now, as importance indicators.
+        Returns the step sizes as importance indicators; of several channels their mean.
 
         :param source: How they came about.
+        :param averages: Step sizes to read, shaped as ``magnitudes()``; by default those that the quantizers have now.
         """
 
         def read(quantizers: Mapping[str, SwitchableQuantizer], names: Iterable[str]) -> dict[str, dict[int, float]]:
-            present = {name: quantizers[name] for name in names if name in quantizers}
-            return {name: {b: q.indicator(b) for b in q.candidate_bits} for name, q in present.items()}
+            result = {}
+            for name in names:
+                if name in quantizers:
+                    quantizer = quantizers[name]
+                    values = quantizer.magnitudes() if averages is None else averages[quantizer]
+                    means = values.double().flatten(1).mean(dim=1).tolist()
+                    result[name] = dict(zip(quantizer.candidate_bits, means, strict=True))
+            return result
 
         weights = read(self.weights, self.table.by_name)
         return IndicatorTable(self.table, weights, read(self.activations, self.table.groups), source)

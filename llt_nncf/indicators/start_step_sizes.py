@@ -2,46 +2,32 @@
 
 from collections.abc import Callable
 from collections.abc import Iterable
-from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch import nn
 
-from llt_nncf.errors import InvalidTensorError
+from llt_nncf.errors import ConfigError
+from llt_nncf.functional import lsq_step_size
 from llt_nncf.functional import min_max_step_size
-from llt_nncf.functional import training_mode
+from llt_nncf.functional import mse_step_size
 from llt_nncf.indicators.quantizer_set import QuantizerSet
-from llt_nncf.quantizers import SwitchableQuantizer
+from llt_nncf.indicators.tensor_statistics import TensorStatistics
+from llt_nncf.indicators.tensor_statistics import observe_tensors
+
+START_VALUES = ("lsq", "min_max", "mse")
 
 
-class _Observer:
-    """Keeps the magnitudes of what a quantizer sees, one of each per step size, and lets the input pass unquantized."""
-
-    def __init__(self) -> None:
-        self.mean_abs: list[Tensor] = []
-        self.max_abs: list[Tensor] = []
-
-    def __call__(self, quantizer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        magnitude = inputs[0].detach().float().abs()
-        if quantizer.scale_shape == (1,):
-            magnitude = magnitude.reshape(-1)
-        dims = [dim for dim, size in enumerate(quantizer.scale_shape) if size == 1]  # type: ignore[arg-type]
-        self.mean_abs.append(magnitude.mean(dim=dims, keepdim=True))
-        self.max_abs.append(magnitude.amax(dim=dims, keepdim=True))
-        return inputs[0]
-
-
-@torch.no_grad()
 def start_step_sizes(
     model: nn.Module,
     quantizers: QuantizerSet,
     batches: Iterable[Any],
     forward: Callable[[nn.Module, Any], object],
+    *,
+    start_values: str = "lsq",
 ) -> None:
     """
-    Sets the step sizes to their start values, in place: LSQ's below 8 bits, covering the whole range at 8.
+    Sets the step sizes to their start values, in place: by ``start_values`` below 8 bits, covering the range at 8.
 
     At 8 bits covering the range costs nothing, and LSQ's value, made for training at few bits, can clip. A quantizer
     whose range was set already (``has_range``) keeps that at 8 bits. Everything is observed with all quantizers open,
@@ -51,28 +37,29 @@ def start_step_sizes(
     :param quantizers: The quantizers.
     :param batches: A few batches; quantizers that no batch reaches keep their step sizes.
     :param forward: Called with the model and each batch.
+    :param start_values: ``lsq``, by the mean magnitude; ``min_max``, covering the range; or ``mse``, of the least
+        mean squared rounding error (of an even sample of the activations).
+    :raises ConfigError: If ``start_values`` is another.
     :raises InvalidTensorError: If a quantizer sees NaN or infinity; it is named.
     """
-    named = {**quantizers.weights, **quantizers.activations}
-    observers = {name: _Observer() for name in named}
-    with training_mode(model, False), ExitStack() as hooks:
-        for name, quantizer in named.items():
-            hooks.callback(quantizer.register_forward_hook(observers[name]).remove)
-        for batch in batches:
-            forward(model, batch)
-    for name, observer in observers.items():
-        if observer.mean_abs:
-            try:
-                _start(named[name], observer)
-            except InvalidTensorError as error:
-                msg = f"{name!r} sees NaN or infinity in the registered data: {error}"
-                raise InvalidTensorError(msg) from error
+    if start_values not in START_VALUES:
+        msg = f"start_values={start_values!r} is not known: give one of {', '.join(START_VALUES)}."
+        raise ConfigError(msg)
+    for quantizer, observed in observe_tensors(model, quantizers, batches, forward).items():
+        for bits in quantizer.candidate_bits:
+            if bits < 8:
+                step_size = _step_size(observed, start_values, num_bits=bits, signed=quantizer.signed)
+            elif not quantizer.has_range:
+                step_size = _step_size(observed, "min_max", num_bits=bits, signed=quantizer.signed)
+            else:
+                continue
+            quantizer.set_step_size(bits, step_size.reshape(quantizer.scale_shape))
 
 
-def _start(quantizer: SwitchableQuantizer, observer: _Observer) -> None:
-    kept = quantizer.step_size(8).clone() if quantizer.has_range and 8 in quantizer.candidate_bits else None
-    quantizer.start_from(torch.stack(observer.mean_abs).mean(dim=0))
-    if 8 in quantizer.candidate_bits:
-        reach = torch.stack(observer.max_abs).amax(dim=0)
-        covering = min_max_step_size(-reach, reach, num_bits=8, signed=quantizer.signed)
-        quantizer.set_step_size(8, covering if kept is None else kept)
+def _step_size(observed: TensorStatistics, start_values: str, *, num_bits: int, signed: bool) -> Tensor:
+    if start_values == "lsq":
+        return lsq_step_size(observed.mean_abs, num_bits=num_bits, signed=signed)
+    if start_values == "min_max":
+        return min_max_step_size(observed.low, observed.high, num_bits=num_bits, signed=signed)
+    sample = observed.sample
+    return mse_step_size(sample, num_bits=num_bits, signed=signed, scale_shape=(len(sample), 1))

@@ -161,8 +161,7 @@ class SwitchableQuantizer(nn.Module):
             # By tensors instead of Python numbers, so that one graph serves all bit-widths.
             step_size = self.raw_step_sizes.index_select(0, self._active.reshape(1))[0].abs() + _FLOOR
             bounds = self._bounds[int(self._signed_value)].index_select(0, self._active.reshape(1))
-            qmin, qmax = bounds[0, 0], bounds[0, 1]
-            return fake_quantize_by_tensors(x, step_size, qmin, qmax, (elements * qmax).rsqrt())
+            return fake_quantize_by_tensors(x, step_size, bounds[0, 0], bounds[0, 1], (elements * bounds[0, 1]).rsqrt())
         _, qmax = integer_range(self.num_bits, signed=self.signed)
         return fake_quantize(
             x,

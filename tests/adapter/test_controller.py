@@ -1,6 +1,7 @@
 """The life of a compressed model: creation, the user's loop, checkpoints, freezing, export."""
 
 import copy
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from llt_nncf.errors import ExportError
 from llt_nncf.errors import InfeasibleBudgetError
 from llt_nncf.errors import MissingInitArgsError
 from llt_nncf.errors import StageError
+from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.quantizers import FrozenWeight
 from llt_nncf.quantizers import SwitchableQuantizer
@@ -80,6 +82,41 @@ def test_restore_weights_false_keeps_the_trained_weights(compress, residual):
     before = residual.conv2.weight.detach().clone()
     _, model = compress(residual, importance={"restore_weights": False})
     assert not torch.equal(model.conv2.weight, before)
+
+
+@pytest.mark.parametrize(
+    "importance",
+    [
+        {"indicator": "statistics", "start_values": "mse"},
+        {"indicator": "normalized"},
+        {"distillation": "teacher", "gradient_clip_value": 1.0, "indicator_ema": 0.9},
+        {"distillation": "in_place", "per_bit_batch_norm": True, "learning_rate_per_bit": {"2": 0.5}},
+        {"accumulation_steps": 2, "data_fraction": 0.5, "tie_weight_activation": True, "start_values": "min_max"},
+    ],
+    ids=lambda importance: "-".join(importance),
+)
+def test_options_change_the_indicators_and_leave_no_checkpoint(compress, residual, tmp_path, importance):
+    plain, _ = compress(copy.deepcopy(residual))
+    before = copy.deepcopy(residual.state_dict())
+    ctrl, model = compress(residual, importance=importance)
+    assert IndicatorTable.load(tmp_path / "artifacts/indicators.json") == ctrl.indicators
+    assert ctrl.indicators.weights != plain.indicators.weights
+    assert not (tmp_path / "artifacts/importance.ckpt").exists()
+    state = model.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in before.items() if name.endswith("conv2.weight"))
+    assert any(isinstance(module, SwitchableQuantizer) for module in model.modules())
+
+
+def test_a_failed_training_leaves_its_checkpoint(compress, residual, tmp_path):
+    calls = []
+
+    def criterion(outputs, target):
+        calls.append(0)
+        return nn.functional.cross_entropy(outputs, target) * (math.nan if len(calls) > 12 else 1.0)
+
+    with pytest.raises(TrainingDivergedError, match="at step 2"):
+        compress(residual, criterion=criterion)
+    assert (tmp_path / "artifacts/importance.ckpt").exists()
 
 
 def test_saved_indicators_and_policies_skip_the_stages_before(compress, residual, tmp_path):

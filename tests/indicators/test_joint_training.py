@@ -2,69 +2,25 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional
 
-from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import InvalidTensorError
 from llt_nncf.errors import TrainingDivergedError
-from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import policy_rounds
 from llt_nncf.indicators import start_step_sizes
 from llt_nncf.indicators import train_indicators
 from llt_nncf.quantizers import SwitchableQuantizer
-
-CANDIDATES = (4, 3, 2)
-
-
-class TinyNet(nn.Module):
-    """Two searched layers between which a ReLU stands, and a fixed one."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(2, 4, 3, padding=1)
-        self.fc = nn.Linear(4, 3)
-        self.conv_weight = SwitchableQuantizer(CANDIDATES, is_weight=True)
-        self.conv_input = SwitchableQuantizer(CANDIDATES)
-        self.fc_weight = SwitchableQuantizer((8,), is_weight=True)
-        self.fc_input = SwitchableQuantizer(CANDIDATES, signed=False)
-
-    def forward(self, x):
-        x = functional.conv2d(self.conv_input(x), self.conv_weight(self.conv.weight), self.conv.bias, padding=1)
-        x = self.fc_input(functional.relu(x).mean((2, 3)))
-        return functional.linear(x, self.fc_weight(self.fc.weight), self.fc.bias)
-
-
-def quantizer_set(net: TinyNet) -> QuantizerSet:
-    layers = (
-        Layer("conv", 100, 72, "conv_input", CANDIDATES, CANDIDATES),
-        Layer("fc", 12, 12, "fc_input", (8,), CANDIDATES),
-    )
-    weights = {"conv": net.conv_weight, "fc": net.fc_weight}
-    return QuantizerSet(LayerTable(layers), weights, {"conv_input": net.conv_input, "fc_input": net.fc_input})
-
-
-def batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randn(count, 8, 2, 5, 5, generator=generator)
-    return [(x, torch.randint(3, (8,), generator=generator)) for x in images]
-
-
-def loss_fn(model: nn.Module, batch) -> torch.Tensor:
-    return functional.cross_entropy(model(batch[0]), batch[1])
-
-
-def started_net() -> TinyNet:
-    torch.manual_seed(0)
-    net = TinyNet()
-    start_step_sizes(net, quantizer_set(net), batches(2), lambda model, batch: model(batch[0]))
-    # Away from the point where the largest weight lies on the end of its range, and a last bit decides its gradient.
-    net.fc_weight.set_step_size(8, 1.05 * net.fc_weight.step_size(8))
-    return net
+from tests.indicators.tiny_net import CANDIDATES
+from tests.indicators.tiny_net import TinyNet
+from tests.indicators.tiny_net import batches
+from tests.indicators.tiny_net import loss_fn
+from tests.indicators.tiny_net import quantizer_set
+from tests.indicators.tiny_net import started_net
 
 
 def plain_fake_quantize(x, step, bits, signed, narrow):
@@ -113,6 +69,28 @@ def plain_loop(
                 velocity[name] = momentum * velocity[name] + gradient if name in velocity else gradient
                 value -= rate * velocity[name]
     return p
+
+
+def test_a_tied_policy_gives_weights_the_bits_of_their_input():
+    net = started_net()
+    net.fc_weight = SwitchableQuantizer(CANDIDATES, is_weight=True)
+    layers = tuple(replace(layer, weight_bits=CANDIDATES) for layer in quantizer_set(net).table.layers)
+    quantizers = replace(quantizer_set(net), table=LayerTable(layers))
+    seen = set()
+    for step in range(20):
+        options = {"sampled_policies": 1, "seed": 0, "step": step}
+        for tie in (True, False):
+            *_, name = policy_rounds(quantizers, CANDIDATES, **options, tie_weight_activation=tie)
+            assert name == "sampled-0"
+            seen.add(
+                (
+                    tie,
+                    net.conv_weight.num_bits == net.conv_input.num_bits,
+                    net.fc_weight.num_bits == net.fc_input.num_bits,
+                )
+            )
+    assert {row for row in seen if row[0]} == {(True, True, True)}
+    assert len(seen) > 3
 
 
 @pytest.mark.parametrize("sampled", [0, 1, 2])
@@ -172,10 +150,21 @@ def test_a_loss_that_is_not_finite_names_step_and_policy():
         )
 
 
-def test_step_sizes_that_the_last_update_broke_are_noticed():
+def test_a_gradient_that_is_not_finite_names_its_parameter_and_changes_nothing():
     net = started_net()
     net.conv_input.raw_step_sizes.register_hook(lambda gradient: gradient * math.nan)
-    with pytest.raises(TrainingDivergedError, match="after step 1"):
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(TrainingDivergedError, match="step 0: all losses are finite.*conv_input.raw_step_sizes"):
+        train_indicators(net, quantizer_set(net), batches(1), loss_fn, candidate_bits=CANDIDATES)
+    for name in ("conv.weight", "conv_input.raw_step_sizes"):
+        assert torch.equal(net.state_dict()[name], before[name])
+
+
+def test_a_layer_that_makes_nan_is_named():
+    net = started_net()
+    with torch.no_grad():
+        net.conv.bias[0] = math.nan
+    with pytest.raises(TrainingDivergedError, match="first seen by the quantizer of 'fc_input'"):
         train_indicators(net, quantizer_set(net), batches(1), loss_fn, candidate_bits=CANDIDATES)
 
 

@@ -1,0 +1,169 @@
+"""
+What a joint step of importance training costs, as ratios measured side by side.
+
+    python benchmarks/importance_step.py [--compile] [--rounds 15] [--statistics]
+
+A joint step has 5 uniform policies and a sampled one. It is set against six times a plain float32 forward and backward
+pass, and against the same step with LSQ as the chain of expressions that the LIMPQ authors' code is made of.
+"""
+
+import argparse
+import math
+import multiprocessing
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torchvision
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch import nn
+from torch.nn import functional
+
+from llt_nncf.functional import integer_range
+from llt_nncf.indicators import insert_quantizers
+from llt_nncf.indicators import start_step_sizes
+from llt_nncf.indicators.joint_step import JointStep
+from llt_nncf.quantizers import SwitchableQuantizer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "samples" / "classification"))
+from models import build_model  # noqa: E402
+
+BITS = (6, 5, 4, 3, 2)
+PASSES = len(BITS) + 1
+# Name -> (network, shape of a batch).
+CASES = {
+    "ResNet-20, 64x3x32x32": (lambda: build_model("resnet20", num_classes=10, in_channels=3), (64, 3, 32, 32)),
+    "ResNet-18, 16x3x64x64": (lambda: torchvision.models.resnet18(num_classes=10), (16, 3, 64, 64)),
+}
+
+
+class ChainQuantizer(SwitchableQuantizer):
+    """The same quantizer with LSQ written as an expression, whose gradients autograd finds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, high = integer_range(self.num_bits, signed=self.signed, narrow_range=self.narrow_range)
+        step_size = self.step_size()
+        scaled = step_size * (1.0 / math.sqrt(x.numel() * high))
+        step_size = (step_size - scaled).detach() + scaled
+        codes = (x / step_size).clamp(min=low, max=high)
+        codes = (codes.round() - codes).detach() + codes
+        return codes * step_size
+
+
+def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def joint_step(case: str, kind: str) -> Callable[[], object]:
+    """Returns a function that does one step of ``kind``: float, llt, chain or compiled."""
+    torch.manual_seed(0)
+    make, shape = CASES[case]
+    model = make().train()
+    batch = (torch.randn(shape), torch.randint(10, shape[:1]))
+    if kind == "float":
+
+        def float_pass() -> None:
+            model.zero_grad()
+            loss_fn(model, batch).backward()
+
+        return float_pass
+    quantizers = insert_quantizers(model, batch[0], candidate_bits=BITS)
+    start_step_sizes(model, quantizers, [batch], lambda m, b: m(b[0]))
+    if kind == "chain":
+        for quantizer in quantizers.all():
+            quantizer.__class__ = ChainQuantizer
+    run = torch.compile(model) if kind == "compiled" else model
+    step = JointStep(model, quantizers, lambda _, b: loss_fn(run, b), candidate_bits=BITS, learning_rate=1e-4)
+    counter = iter(range(10**9))
+    return lambda: step([batch], next(counter), 1.0)
+
+
+def interleaved(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every function in every round, all of them in each round, after one that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for index in range(rounds + 1):
+        for name, function in functions.items():
+            begin = time.perf_counter()
+            function()
+            if index:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def _peak(case: str, kind: str, queue: multiprocessing.Queue) -> None:
+    torch.set_num_threads(2)
+    step = joint_step(case, kind)
+    step()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
+    before = _resident_mib("VmRSS")
+    step()
+    queue.put(_resident_mib("VmHWM") - before)
+
+
+def _resident_mib(kind: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
+
+
+def peak_mib(case: str, kind: str) -> float:
+    """What a step adds to a process's resident memory at its peak, in 2**20 bytes; in a process of its own (Linux)."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_peak, args=(case, kind, queue))
+    process.start()
+    result = queue.get()
+    process.join()
+    return result
+
+
+def zero_training_seconds(samples: int = 256) -> float:
+    """Start values of ResNet-50's step sizes at 224x224, from ``samples`` images."""
+    model = torchvision.models.resnet50()
+    batches = [torch.randn(32, 3, 224, 224) for _ in range(samples // 32)]
+    quantizers = insert_quantizers(model, batches[0][:1], candidate_bits=BITS)
+    begin = time.perf_counter()
+    start_step_sizes(model, quantizers, batches, lambda m, batch: m(batch))
+    quantizers.read_indicators("start values")
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--compile", action="store_true", help="torch.compile too; compiling takes minutes")
+    parser.add_argument("--statistics", action="store_true", help="zero-training indicators of ResNet-50 too")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    console = Console()
+    table = Table(title=f"A joint step of {PASSES} passes, medians of {options.rounds} rounds", title_justify="left")
+    for heading in ("", "float pass ms", "step ms", "of 6 float passes", "chain / step", "memory of chain's"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for case in CASES:
+        kinds = ["float", "llt", "chain", *(["compiled"] if options.compile else [])]
+        seconds = interleaved({kind: joint_step(case, kind) for kind in kinds}, options.rounds)
+        medians = {kind: statistics.median(values) for kind, values in seconds.items()}
+        memory = peak_mib(case, "llt") / peak_mib(case, "chain")
+        for kind in kinds:
+            if kind == "float":
+                continue
+            label = {"llt": case, "chain": "  expression chain", "compiled": "  torch.compile"}[kind]
+            table.add_row(
+                label,
+                f"{1e3 * medians['float']:.1f}",
+                f"{1e3 * medians[kind]:.1f}",
+                f"{medians[kind] / medians['float'] / PASSES:.2f}",
+                f"{medians['chain'] / medians[kind]:.2f}",
+                f"{memory:.2f}" if kind == "llt" else "",
+            )
+    console.print(table)
+    if options.statistics:
+        console.print(f"Zero-training indicators of ResNet-50 at 224x224, 256 images: {zero_training_seconds():.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""The state of every random number generator that a training step may draw from."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def random_state(loader: Any) -> dict[str, Any]:
+    """
+    Returns the states of Python's, NumPy's and PyTorch's generators and of those that belong to the loader.
+
+    :param loader: The data loader; its ``generator`` and its sampler's are taken if it has any.
+    """
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "loader": [generator.get_state() for generator in _generators(loader)],
+    }
+
+
+def set_random_state(state: dict[str, Any], loader: Any) -> None:
+    """
+    Puts all generators back.
+
+    :param state: What ``random_state`` returned.
+    :param loader: A loader with the same generators.
+    """
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    for generator, own in zip(_generators(loader), state["loader"], strict=True):
+        generator.set_state(own)
+
+
+def _generators(loader: Any) -> list[torch.Generator]:
+    holders = (loader, getattr(loader, "sampler", None))
+    found = {id(g): g for g in (getattr(holder, "generator", None) for holder in holders) if g is not None}
+    return list(found.values())

@@ -1,0 +1,81 @@
+"""What the processes of one training exchange: nothing if there is only one."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed
+
+from llt_nncf.errors import LltError
+
+T = TypeVar("T")
+
+
+def rank_count() -> int:
+    """Returns the number of processes that train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def is_first_rank() -> bool:
+    """Whether this process writes the files."""
+    return rank_count() == 1 or distributed.get_rank() == 0
+
+
+@torch.no_grad()
+def average_over_ranks(tensors: Sequence[Tensor]) -> None:
+    """
+    Replaces every tensor by its mean over the ranks, in place, in one exchange per dtype.
+
+    :param tensors: Of the same shapes, in the same order, on every rank.
+    """
+    if rank_count() == 1:
+        return
+    for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
+        same = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.reshape(-1) for tensor in same])
+        distributed.all_reduce(flat)
+        flat /= rank_count()
+        for tensor, part in zip(same, flat.split([tensor.numel() for tensor in same]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+@torch.no_grad()
+def take_from_first_rank(tensors: Iterable[Tensor]) -> None:
+    """Overwrites every tensor by that of rank 0, in place."""
+    if rank_count() > 1:
+        for tensor in tensors:
+            distributed.broadcast(tensor, src=0)
+
+
+def smallest_over_ranks(number: int, device: torch.device) -> int:
+    """Returns the least of the ranks' numbers."""
+    if rank_count() == 1:
+        return number
+    value = torch.tensor(number, device=device)
+    distributed.all_reduce(value, op=distributed.ReduceOp.MIN)
+    return int(value)
+
+
+def made_by_first_rank(make: Callable[[], T]) -> T:
+    """
+    Returns what ``make`` returns on rank 0, which alone calls it.
+
+    :param make: Its result must be picklable.
+    :raises LltError: On every rank, if ``make`` raises it.
+    """
+    if rank_count() == 1:
+        return make()
+    holder: list[Any] = [None, None]
+    if is_first_rank():
+        try:
+            holder[0] = make()
+        except LltError as error:
+            holder[1] = error
+    distributed.broadcast_object_list(holder, src=0)
+    if holder[1] is not None:
+        raise holder[1]
+    return holder[0]

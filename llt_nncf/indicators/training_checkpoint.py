@@ -1,0 +1,53 @@
+"""Checkpoints of importance training: written whole or not at all, refused if they belong to another training."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llt_nncf.artifacts import write_atomically
+from llt_nncf.errors import ArtifactError
+
+_SCHEMA = "llt_nncf.importance_checkpoint/1"
+
+
+def save_checkpoint(path: Path | str, settings: dict[str, Any], state: dict[str, Any]) -> None:
+    """
+    Saves a training's state, atomically.
+
+    :param path: The file; replaced if it is there.
+    :param settings: What the training was asked to do; a resume must be asked to do the same.
+    :param state: Everything that changes from step to step.
+    """
+    content = {"schema": _SCHEMA, "settings": settings, "state": state}
+    write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+def load_checkpoint(path: Path | str, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """
+    Returns the saved state, or ``None`` if there is no file.
+
+    :param path: The file. It is unpickled with the states of random number generators in it: load only your own.
+    :param settings: What the training is asked to do now.
+    :raises ArtifactError: If the file is no checkpoint, or of a training with other settings; both are named.
+    """
+    path = Path(path)
+    if not path.exists():
+        return None
+    remedy = f"Delete it to train from the start: {path}"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False)
+        schema, saved, state = content["schema"], content["settings"], content["state"]
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
+        msg = f"This is no checkpoint of importance training ({error!r}). {remedy}"
+        raise ArtifactError(msg) from error
+    if schema != _SCHEMA:
+        msg = f"The checkpoint's schema is {schema!r}, and must be {_SCHEMA!r}. {remedy}"
+        raise ArtifactError(msg)
+    differing = [key for key in {**saved, **settings} if saved.get(key) != settings.get(key)]
+    if differing:
+        shown = "; ".join(f"{key} was {saved.get(key)!r}, now {settings.get(key)!r}" for key in differing)
+        msg = f"The checkpoint was saved by another training: {shown}. {remedy}"
+        raise ArtifactError(msg)
+    return state

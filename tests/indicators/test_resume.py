@@ -1,0 +1,103 @@
+"""A training that is killed and resumed ends where an uninterrupted one ends, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from llt_nncf.errors import ArtifactError
+from llt_nncf.errors import TrainingDivergedError
+from llt_nncf.indicators import train_indicators
+from tests.indicators.tiny_net import CANDIDATES
+from tests.indicators.tiny_net import batches
+from tests.indicators.tiny_net import loss_fn
+from tests.indicators.tiny_net import quantizer_set
+from tests.indicators.tiny_net import started_net
+
+SCRIPT = """
+import os, signal, sys
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from tests.indicators.tiny_net import CANDIDATES, loss_fn, quantizer_set, started_net
+from llt_nncf.indicators import train_indicators
+
+folder, kill_at = sys.argv[1], int(sys.argv[2])
+
+
+class Noisy(Dataset):
+    # Augmented by the global generator, so that a resume must put that back too.
+    def __len__(self):
+        return 56
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(2, 5, 5, generator=generator) + 0.1 * torch.randn(2, 5, 5), index % 3
+
+
+net = started_net()
+loader = DataLoader(Noisy(), batch_size=8, shuffle=True)
+torch.manual_seed(5)
+
+
+def on_step(record):
+    if record.step == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+result = train_indicators(
+    net, quantizer_set(net), loader, loss_fn, candidate_bits=CANDIDATES, epochs=3, indicator_ema=0.9,
+    stop_at_tau=1.0, tau_window=1000, log_every=2, checkpoint=f"{folder}/importance.ckpt", checkpoint_every=3,
+    on_step=on_step,
+)
+torch.save({"net": net.state_dict(), "losses": result.losses, "weights": result.indicators.weights}, f"{folder}/end.pt")
+"""
+
+
+def run(folder: Path, kill_at: int) -> int:
+    (folder / "main.py").write_text(SCRIPT)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "main.py", str(folder), str(kill_at)]
+    return subprocess.run(command, cwd=folder, env=env, timeout=120, check=False).returncode
+
+
+@pytest.mark.parametrize("kill_at", [1, 5, 7, 16], ids=["before-any", "amid-an-epoch", "at-its-end", "later"])
+def test_kill_9_loses_only_the_work_since_the_last_checkpoint(tmp_path, kill_at):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    assert run(tmp_path / "whole", 0) == 0
+    assert run(tmp_path / "killed", kill_at) == -signal.SIGKILL
+    assert (tmp_path / "killed/importance.ckpt").exists() == (kill_at > 3)
+    assert run(tmp_path / "killed", 0) == 0
+    whole, killed = (torch.load(tmp_path / name / "end.pt") for name in ("whole", "killed"))
+    assert killed["losses"] == whole["losses"]
+    assert killed["weights"] == whole["weights"]
+    assert all(torch.equal(killed["net"][name], value) for name, value in whole["net"].items())
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    net = started_net()
+    options = {"candidate_bits": CANDIDATES, "checkpoint": tmp_path / "c.ckpt"}
+    train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)
+    with pytest.raises(ArtifactError, match=r"learning_rate was 0.01, now 0.5. Delete it.*c.ckpt"):
+        train_indicators(net, quantizer_set(net), batches(2), loss_fn, learning_rate=0.5, **options)
+    (tmp_path / "c.ckpt").write_bytes(b"nothing of the kind")
+    with pytest.raises(ArtifactError, match=r"no checkpoint.*c.ckpt"):
+        train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)
+
+
+def test_a_training_that_diverges_keeps_what_was_good(tmp_path):
+    bad, data = started_net(), batches(4)
+    spoilt = [*data[:2], (data[2][0] * float("nan"), data[2][1]), data[3]]
+    options = {"candidate_bits": CANDIDATES, "checkpoint": tmp_path / "c.ckpt"}
+    with pytest.raises(TrainingDivergedError, match="step 2"):
+        train_indicators(bad, quantizer_set(bad), spoilt, loss_fn, **options)
+    good, resumed = started_net(), started_net()
+    train_indicators(good, quantizer_set(good), data, loss_fn, candidate_bits=CANDIDATES)
+    train_indicators(resumed, quantizer_set(resumed), data, loss_fn, **options)
+    for one, other in zip(good.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
