@@ -1,0 +1,70 @@
+"""Quantizers for plain PyTorch models."""
+
+import pytest
+import torch
+from torch import nn
+
+from llt_nncf.errors import InvalidTensorError
+from llt_nncf.indicators import insert_quantizers
+from llt_nncf.indicators import start_step_sizes
+from llt_nncf.indicators import train_indicators
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 6, 3, stride=2, groups=2),
+        nn.BatchNorm2d(6),
+        nn.Conv2d(6, 4, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
+
+
+def test_layers_are_found_in_order_with_macs_counted_by_hand():
+    quantizers = insert_quantizers(network(), torch.randn(5, 2, 8, 8), candidate_bits=(2, 4, 6))
+    rows = {layer.name: layer for layer in quantizers.table.layers}
+    assert list(rows) == ["0", "2", "4", "7"]
+    # Output elements times the weights of one filter; 8x8 in, 3x3 out of the strided one.
+    assert [layer.macs for layer in rows.values()] == [4 * 64 * 18, 6 * 9 * 18, 4 * 9 * 6, 12]
+    assert [layer.weight_count for layer in rows.values()] == [72, 108, 24, 12]
+    assert [layer.weight_bits for layer in rows.values()] == [(8,), (6, 4, 2), (6, 4, 2), (8,)]
+    assert [quantizer.signed for quantizer in quantizers.activations.values()] == [True, False, True, True]
+
+
+def test_a_plain_model_trains_and_quantizes_weights_and_inputs():
+    model, generator = network(), torch.Generator().manual_seed(1)
+    data = [(torch.randn(8, 2, 8, 8, generator=generator), torch.arange(8) % 3) for _ in range(4)]
+    quantizers = insert_quantizers(model, data[0][0], candidate_bits=(4, 2))
+    start_step_sizes(model, quantizers, data, lambda m, batch: m(batch[0]))
+    before = quantizers.read_indicators("start")
+    result = train_indicators(
+        model, quantizers, data, lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]), candidate_bits=(4, 2)
+    )
+    assert result.steps == 4
+    assert result.indicators.weights["2"] != before.weights["2"]
+    quantizers.weights["2"].num_bits = 2
+    codes = model[2].weight / quantizers.weights["2"].step_size(2)
+    found = set(codes.detach().round().int().flatten().tolist())
+    assert {-1, 0, 1} <= found <= {-2, -1, 0, 1}
+    torch.testing.assert_close(codes, codes.round())
+
+
+def test_a_model_without_layers_is_refused():
+    with pytest.raises(InvalidTensorError, match="no convolution and no linear layer"):
+        insert_quantizers(nn.ReLU(), torch.randn(2, 3), candidate_bits=(4, 2))
+
+
+def test_bits_switched_back_and_forth_give_bit_equal_outputs():
+    model, x = network().eval(), torch.randn(3, 2, 8, 8)
+    quantizers = insert_quantizers(model, x, candidate_bits=(6, 4, 2))
+    start_step_sizes(model, quantizers, [x], lambda m, batch: m(batch))
+    outputs: dict[int, torch.Tensor] = {}
+    for bits in (6, 2, 4, 2, 6, 4):
+        for quantizer in quantizers.all():
+            quantizer.num_bits = bits if bits in quantizer.candidate_bits else 8
+        assert torch.equal(outputs.setdefault(bits, model(x)), model(x))
+    assert not torch.equal(outputs[6], outputs[2])
