@@ -27,6 +27,7 @@ setup(
         "openvino>=2026.4",
         "ortools",
         "numpy",
+        "scipy",
         "jsonschema",
         "rich",
         "matplotlib",
