@@ -29,6 +29,10 @@ class InfeasibleBudgetError(BudgetError):
     """A budget that no policy meets; the text names the smallest reachable value."""
 
 
+class SearchOptionError(LltError, ValueError):
+    """An option of the search that is out of range, or a restriction that leaves a layer without bits."""
+
+
 class SearchNotProvenError(LltError, RuntimeError):
     """The search stopped, by a limit of time or a failure of the solver, before it had proved the optimum."""
 

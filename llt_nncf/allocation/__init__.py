@@ -1,11 +1,15 @@
 """
 The search: from indicators and a budget to the bits of every layer, proven optimal.
 
-`allocate_bits` puts both into arrays (`choice_problem`), bounds the objective and closes most columns with a Lagrangian
-relaxation (`lagrangian`, `repair`, `presolve`), and lets CP-SAT prove the optimum on the rest (`cp_sat_core`). Needs
-numpy and ortools, not torch.
+`allocate_bits` puts both into arrays (`choice_problem`), bounds the objective from below with a Lagrangian relaxation
+(`lagrangian`) and from above by policies within the limits (`repair`, `enumeration`), which closes most columns and is
+often a proof already (`presolve`); CP-SAT proves the optimum on what is left (`cp_sat_core`). Needs numpy and ortools,
+not torch.
 """
 
 from llt_nncf.allocation.allocate import allocate_bits as allocate_bits
 from llt_nncf.allocation.allocation import Allocation as Allocation
 from llt_nncf.allocation.allocation import LimitUse as LimitUse
+from llt_nncf.allocation.allocation import RankedPolicy as RankedPolicy
+from llt_nncf.allocation.outliers import Outlier as Outlier
+from llt_nncf.allocation.restrictions import Restrictions as Restrictions

@@ -3,30 +3,82 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from llt_nncf.allocation.allocation import Allocation
 from llt_nncf.allocation.allocation import LimitUse
-from llt_nncf.allocation.allocation import relative_gap
+from llt_nncf.allocation.allocation import RankedPolicy
 from llt_nncf.allocation.balance import balanced_alpha
 from llt_nncf.allocation.choice_problem import Choice
 from llt_nncf.allocation.choice_problem import ChoiceProblem
+from llt_nncf.allocation.choice_problem import Floats
 from llt_nncf.allocation.choice_problem import build_problem
-from llt_nncf.allocation.cp_sat_core import CoreResult
-from llt_nncf.allocation.cp_sat_core import solve_core
 from llt_nncf.allocation.infeasible import explain_infeasible
 from llt_nncf.allocation.infeasible import unreachable_limits
-from llt_nncf.allocation.presolve import Presolved
-from llt_nncf.allocation.presolve import presolve
+from llt_nncf.allocation.outliers import Outlier
+from llt_nncf.allocation.outliers import mend_outliers
+from llt_nncf.allocation.restrictions import Restrictions
+from llt_nncf.allocation.solve import Solved
+from llt_nncf.allocation.solve import solve
 from llt_nncf.artifacts.bit_policy import BitPolicy
 from llt_nncf.artifacts.indicator_table import IndicatorTable
+from llt_nncf.artifacts.layer_table import LayerTable
 from llt_nncf.artifacts.pair_score_table import PairScoreTable
 from llt_nncf.cost.budget import Budget
 from llt_nncf.cost.limit import Limit
 from llt_nncf.cost.policy_cost import PolicyCost
-from llt_nncf.errors import BudgetError
 from llt_nncf.errors import InfeasibleBudgetError
 from llt_nncf.errors import InvalidIndicatorError
-from llt_nncf.errors import SearchNotProvenError
+from llt_nncf.errors import SearchOptionError
+
+
+@dataclass(frozen=True)
+class Search:
+    """
+    A search made ready: indicators mended, choice restricted, alpha a number.
+
+    :param indicators: What is searched with.
+    :param alpha: Factor on the weights' indicators.
+    :param restrictions: On the choice.
+    :param outliers: Indicators that fell where the bits do.
+    """
+
+    indicators: IndicatorTable | PairScoreTable
+    alpha: float
+    restrictions: Restrictions
+    outliers: tuple[Outlier, ...]
+
+    def problem(self, limits: Sequence[Limit]) -> ChoiceProblem:
+        """
+        Puts everything into arrays.
+
+        :raises SearchOptionError: If the restrictions leave a layer with nothing.
+        """
+        allowed = self.restrictions.allowed(self.indicators.table)
+        return build_problem(self.indicators, limits, self.alpha, allowed)
+
+
+def prepare_search(
+    indicators: IndicatorTable | PairScoreTable, *, alpha: float | str, outliers: str, restrictions: Restrictions | None
+) -> Search:
+    """
+    Checks what ``allocate_bits`` takes, and works out what follows from it.
+
+    :raises InvalidIndicatorError: If ``alpha`` is out of range, or outliers are refused.
+    :raises SearchOptionError: If ``outliers`` is no rule.
+    """
+    restrictions = restrictions or Restrictions()
+    found: tuple[Outlier, ...] = ()
+    if isinstance(indicators, IndicatorTable):
+        indicators, found = mend_outliers(indicators, outliers)
+        if alpha == "auto":
+            alpha = balanced_alpha(indicators)
+    elif alpha == "auto":
+        alpha = 1.0
+    if isinstance(alpha, str) or not (math.isfinite(alpha) and alpha >= 0):
+        msg = f"alpha={alpha!r} must be 'auto', or finite and not negative; 1.0 adds the indicators as they are."
+        raise InvalidIndicatorError(msg)
+    return Search(indicators, alpha, restrictions, found)
 
 
 def allocate_bits(
@@ -34,6 +86,10 @@ def allocate_bits(
     budget: Budget,
     *,
     alpha: float | str = 1.0,
+    restrictions: Restrictions | None = None,
+    outliers: str = "repair",
+    k_best: int = 1,
+    tolerance: float = 0.0,
     time_limit_s: float = 60.0,
 ) -> Allocation:
     """
@@ -51,85 +107,97 @@ def allocate_bits(
     :param budget: The limits.
     :param alpha: Factor on the weights' indicators, finite and not negative; ``auto`` is ``balanced_alpha``'s. It has
         no effect on pair scores.
+    :param restrictions: What may be chosen beyond the candidates.
+    :param outliers: ``repair``, ``keep`` or ``error``: what happens to indicators that fall as the bits do
+        (``mend_outliers``). Pair scores may be in any order.
+    :param k_best: So many of the best policies, at least 1.
+    :param tolerance: Relative gap at which the search may stop, not negative; 0 proves the optimum. Without effect on
+        several policies, which are proven.
     :param time_limit_s: Longest wall time of the solver, positive.
-    :raises InvalidIndicatorError: If ``alpha`` is out of range.
-    :raises BudgetError: If ``time_limit_s`` is out of range.
+    :raises InvalidIndicatorError: If ``alpha`` is out of range, or outliers are refused.
+    :raises SearchOptionError: If another option is out of range, or the restrictions leave a layer with nothing.
     :raises InfeasibleBudgetError: If no policy meets the budget.
     :raises SearchNotProvenError: If the solver stopped before it had a proof.
     """
     begin = time.perf_counter()
-    factor = _factor(indicators, alpha)
-    if not time_limit_s > 0:
-        msg = f"time_limit_s={time_limit_s} must be positive; a search normally takes less than a second."
-        raise BudgetError(msg)
+    _check_options(k_best, tolerance, time_limit_s)
+    search = prepare_search(indicators, alpha=alpha, outliers=outliers, restrictions=restrictions)
     limits = budget.limits(indicators.table)
-    problem = build_problem(indicators, limits, factor)
+    problem = search.problem(limits)
     if unreachable_limits(problem):
         raise InfeasibleBudgetError(explain_infeasible(problem, limits))
-    presolved = presolve(problem)
-    core = solve_core(problem, presolved, time_limit_s=time_limit_s)
-    choice = _proven_choice(problem, limits, presolved, core)
-    objective = problem.objective(choice)
-    best_bound = min(max(core.bound, presolved.bound), objective)
-    bits = problem.bits(choice)
-    cost = PolicyCost.from_policy(BitPolicy(bits), indicators.table)
-    totals = {name: getattr(cost, name) for name in ("gbitops", "weight_mib", "compression_ratio")}
-    provenance = {
-        "budget": budget.to_dict(),
-        **({"alpha": factor} if isinstance(indicators, IndicatorTable) else {}),
-        "objective": objective,
-        "best_bound": best_bound,
-        "status": "optimal",
-        "totals": totals,
-    }
-    return Allocation(
-        policy=BitPolicy({layer.name: bits[layer.name] for layer in indicators.table.layers}, provenance),
-        objective=objective,
-        best_bound=best_bound,
-        status="optimal",
-        search_ms=1e3 * (time.perf_counter() - begin),
-        cost=cost,
-        limits=_limit_uses(problem, limits, presolved, choice),
-    )
-
-
-def _factor(indicators: IndicatorTable | PairScoreTable, alpha: float | str) -> float:
-    """Returns alpha as a number; pair scores have nothing to balance."""
-    if alpha == "auto":
-        return balanced_alpha(indicators) if isinstance(indicators, IndicatorTable) else 1.0
-    if isinstance(alpha, str) or not (math.isfinite(alpha) and alpha >= 0):
-        msg = f"alpha={alpha!r} must be 'auto', or finite and not negative; 1.0 adds the indicators as they are."
-        raise InvalidIndicatorError(msg)
-    return alpha
-
-
-def _proven_choice(problem: ChoiceProblem, limits: Sequence[Limit], presolved: Presolved, core: CoreResult) -> Choice:
-    """
-    Returns the solver's policy if it is proven.
-
-    :raises InfeasibleBudgetError: If it is proven that there is none.
-    :raises SearchNotProvenError: If nothing is proven.
-    """
-    if core.status == "OPTIMAL" and core.choice is not None:
-        return core.choice
-    if core.status == "INFEASIBLE" and presolved.start is None:
+    solved = solve(problem, count=k_best, tolerance=tolerance, time_limit_s=time_limit_s)
+    if not solved.choices:
         raise InfeasibleBudgetError(explain_infeasible(problem, limits))
-    found = [problem.objective(choice) for choice in (core.choice, presolved.start) if choice is not None]
-    bound = max(core.bound, presolved.bound)
-    gap = f"{relative_gap(min(found), bound):.3g}" if found else "unknown, for no policy was found"
-    msg = (
-        f"The solver stopped with status {core.status} before it had a proof: the relative gap is {gap}. "
-        "Raise time_limit_s, or loosen the budget."
+    return outcome(search, budget, limits, problem, solved, begin=begin)
+
+
+def outcome(
+    search: Search,
+    budget: Budget,
+    limits: Sequence[Limit],
+    problem: ChoiceProblem,
+    solved: Solved,
+    *,
+    begin: float,
+) -> Allocation:
+    """
+    Words the solution in bits, costs and units.
+
+    :param begin: When the search began, by ``time.perf_counter``.
+    """
+    table = search.indicators.table
+    best = problem.objective(solved.choices[0])
+    best_bound = min(solved.bound, best)
+    # What is lost in summing floats and in the solver's integers is no gap.
+    status = "optimal" if best - best_bound <= 1e-11 * problem.magnitude else "within tolerance"
+    ranking = []
+    for choice in solved.choices:
+        objective, bits = problem.objective(choice), problem.bits(choice)
+        cost = PolicyCost.from_policy(BitPolicy(bits), table)
+        provenance = {
+            "budget": budget.to_dict(),
+            **({"alpha": search.alpha} if isinstance(search.indicators, IndicatorTable) else {}),
+            "objective": objective,
+            "best_bound": best_bound,
+            "status": status,
+            "totals": cost.totals(),
+        }
+        ranking.append(RankedPolicy(_in_order(bits, table, provenance), objective, cost))
+    return Allocation(
+        ranking=tuple(ranking),
+        best_bound=best_bound,
+        status=status,
+        search_ms=1e3 * (time.perf_counter() - begin),
+        limits=_limit_uses(problem, limits, solved.multipliers, solved.choices[0]),
+        outliers=search.outliers,
     )
-    raise SearchNotProvenError(msg)
+
+
+def _in_order(bits: dict[str, tuple[int, int]], table: LayerTable, provenance: dict[str, object]) -> BitPolicy:
+    """The problem has the layers by group; a policy has them as the model does."""
+    return BitPolicy({layer.name: bits[layer.name] for layer in table.layers}, provenance)
+
+
+def _check_options(k_best: int, tolerance: float, time_limit_s: float) -> None:
+    faults = []
+    if isinstance(k_best, bool) or not isinstance(k_best, int) or k_best < 1:
+        faults.append(f"k_best={k_best!r} must be an integer from 1")
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        faults.append(f"tolerance={tolerance} must be finite and not negative; 0 proves the optimum")
+    if not time_limit_s > 0:
+        faults.append(f"time_limit_s={time_limit_s} must be positive; a search normally takes less than a second")
+    if faults:
+        msg = f"Search options: {'; '.join(faults)}."
+        raise SearchOptionError(msg)
 
 
 def _limit_uses(
-    problem: ChoiceProblem, limits: Sequence[Limit], presolved: Presolved, choice: Choice
+    problem: ChoiceProblem, limits: Sequence[Limit], multipliers: Floats, choice: Choice
 ) -> tuple[LimitUse, ...]:
     bits = problem.bits(choice)
     result = []
-    for limit, step, multiplier in zip(limits, problem.steps, presolved.multipliers, strict=True):
+    for limit, step, multiplier in zip(limits, problem.steps, multipliers, strict=True):
         total = sum(limit.cost(layer, *bits[layer.name]) for layer in problem.layers)
         used, most = limit.in_unit(total), limit.in_unit(limit.limit)
         result.append(
@@ -140,7 +208,8 @@ def _limit_uses(
                 limit=most,
                 slack=abs(most - used),
                 binds=bool(limit.limit - total < step or multiplier > 0),
-                multiplier=float(multiplier / step),
+                multiplier=float(multiplier / step * limit.price_size),
+                multiplier_unit=limit.price_unit,
             )
         )
     return tuple(result)

@@ -1,8 +1,11 @@
 """The outcome of a search."""
 
 import math
+from dataclasses import asdict
 from dataclasses import dataclass
+from typing import Any
 
+from llt_nncf.allocation.outliers import Outlier
 from llt_nncf.artifacts.bit_policy import BitPolicy
 from llt_nncf.cost.policy_cost import PolicyCost
 
@@ -12,13 +15,14 @@ class LimitUse:
     """
     How far the policy uses one limit of the budget.
 
-    :param name: The budget's field.
+    :param name: The budget's field, or the name of its cost table.
     :param unit: Unit of ``used``, ``limit`` and ``slack``.
     :param used: What the policy reaches.
-    :param limit: What the budget asks for, rounded to whole BitOPs or bits.
+    :param limit: What the budget asks for, rounded to whole BitOPs, bits or units of the table.
     :param slack: The room left, not negative.
     :param binds: Whether less than one smallest step of the cost is left, or the multiplier is positive.
-    :param multiplier: What one more BitOP or weight bit would lower the objective by in the relaxed problem.
+    :param multiplier: By how much one more ``multiplier_unit`` would lower the objective in the relaxed problem.
+    :param multiplier_unit: For example ``GBitOP`` or ``MiB``; that of a compression ratio is ``MiB`` too.
     """
 
     name: str
@@ -28,6 +32,22 @@ class LimitUse:
     slack: float
     binds: bool
     multiplier: float
+    multiplier_unit: str
+
+
+@dataclass(frozen=True)
+class RankedPolicy:
+    """
+    One of the best policies.
+
+    :param policy: Bits of every layer.
+    :param objective: Sum of the activations' indicators and alpha times the weights', or of the pairs' scores.
+    :param cost: What the policy costs in total.
+    """
+
+    policy: BitPolicy
+    objective: float
+    cost: PolicyCost
 
 
 @dataclass(frozen=True)
@@ -35,27 +55,57 @@ class Allocation:
     """
     A policy with the proof that none within the budget has a smaller objective.
 
-    :param policy: Bits of every layer.
-    :param objective: Sum of the activations' indicators and alpha times the weights' at the policy's bits.
+    :param ranking: The best policies, the best first; one unless more were asked for, fewer if there are no more.
     :param best_bound: No policy has a smaller objective.
-    :param status: ``optimal``.
+    :param status: ``optimal``, or ``within tolerance``.
     :param search_ms: Wall time of the search.
-    :param cost: What the policy costs in total.
-    :param limits: One entry per limit of the budget.
+    :param limits: One entry per limit of the budget, for the best policy.
+    :param outliers: Indicators that fall where the bits do, as they were and as they were searched with.
     """
 
-    policy: BitPolicy
-    objective: float
+    ranking: tuple[RankedPolicy, ...]
     best_bound: float
     status: str
     search_ms: float
-    cost: PolicyCost
     limits: tuple[LimitUse, ...]
+    outliers: tuple[Outlier, ...]
+
+    @property
+    def policy(self) -> BitPolicy:
+        """The best policy."""
+        return self.ranking[0].policy
+
+    @property
+    def objective(self) -> float:
+        """That of the best policy."""
+        return self.ranking[0].objective
+
+    @property
+    def cost(self) -> PolicyCost:
+        """That of the best policy."""
+        return self.ranking[0].cost
 
     @property
     def gap(self) -> float:
         """Relative distance of the bound; not exactly 0 where rounding to the solver's integers leaves some 1e-13."""
         return relative_gap(self.objective, self.best_bound)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON-able values."""
+        return {
+            "status": self.status,
+            "objective": self.objective,
+            "best_bound": self.best_bound,
+            "gap": self.gap,
+            "search_ms": self.search_ms,
+            "totals": self.cost.totals(),
+            "limits": [asdict(use) for use in self.limits],
+            "outliers": [asdict(outlier) for outlier in self.outliers],
+            "policies": [
+                {"objective": ranked.objective, "totals": ranked.cost.totals(), **ranked.policy.to_dict()}
+                for ranked in self.ranking
+            ],
+        }
 
 
 def relative_gap(objective: float, bound: float) -> float:

@@ -1,5 +1,6 @@
 """The search as arrays: one choice of bits per activation group and layer, one row per limit."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,14 +36,14 @@ class ChoiceProblem:
     Minimise ``sum_l terms[l, a_g(l), w_l]`` with ``sum_l costs[k, l, a_g(l), w_l] <= limits[k]`` for every limit ``k``.
 
     Layers (L) are ordered by their groups (G); A and W are the largest numbers of candidates. A pair that a layer does
-    not have has an infinite term and costs 0. Costs are on the lattice of their limit: less the layer's smallest cost,
-    divided by the greatest common divisor. They are whole numbers, exact in float64 below 2**53.
+    not have, or may not take, has an infinite term. Costs are on the lattice of their limit: less the layer's smallest
+    cost, divided by the greatest common divisor. They are whole numbers, exact in float64 below 2**53.
 
     :param layers: The layers, those of a group side by side.
     :param group_of: Group of every layer, ascending, shape ``(L,)``.
     :param terms: Shape ``(L, A, W)``.
     :param costs: Shape ``(K, L, A, W)``.
-    :param limits: Shape ``(K,)``; negative if a limit is below the sum of the smallest costs.
+    :param limits: Shape ``(K,)``, K may be 0; negative if a limit is below the sum of the smallest costs.
     :param steps: Cost of one lattice step, shape ``(K,)``.
     """
 
@@ -81,13 +82,19 @@ class ChoiceProblem:
         }
 
 
-def build_problem(indicators: IndicatorTable | PairScoreTable, limits: Sequence[Limit], alpha: float) -> ChoiceProblem:
+def build_problem(
+    indicators: IndicatorTable | PairScoreTable,
+    limits: Sequence[Limit],
+    alpha: float,
+    allowed: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> ChoiceProblem:
     """
     Puts indicators and limits into arrays; a kind that is fixed has the term 0.
 
     :param indicators: Layers with their indicators, or with scores of whole pairs.
-    :param limits: The limits, at least one.
+    :param limits: The limits.
     :param alpha: Factor on the weights' indicators; without effect on pair scores.
+    :param allowed: By layer name which pairs may be chosen, shape (activation bits, weight bits); by default all.
     """
     groups = indicators.table.groups
     layers = tuple(layer for members in groups.values() for layer in members)
@@ -100,6 +107,8 @@ def build_problem(indicators: IndicatorTable | PairScoreTable, limits: Sequence[
             row[:a, :w] = _pair_terms(indicators, layer)
         else:
             row[:a, :w] = _indicator_terms(indicators, layer, alpha)
+        if allowed is not None:
+            row[:a, :w][~allowed[layer.name]] = np.inf
 
     costs = np.zeros((len(limits), *shape), np.int64)
     on_lattice = np.zeros(len(limits), np.int64)

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from llt_nncf.allocation.choice_problem import ChoiceProblem
 from llt_nncf.allocation.lagrangian import cheapest_choice
-from llt_nncf.artifacts.layer_table import Layer
 from llt_nncf.cost.limit import Limit
 
 _NAMED_LAYERS = 6
@@ -31,7 +32,7 @@ def explain_infeasible(problem: ChoiceProblem, limits: Sequence[Limit]) -> str:
         verdict = "cannot be met" if k in unreachable else "can be met alone"
         parts.append(
             f"{limit.name}={limit.given} {verdict}: the {word} reachable value is {best:.6g} {limit.unit} "
-            f"({_fixed(problem.layers, limit)})"
+            f"({_fixed(problem, limit)})"
         )
     remedy = (
         f"Loosen {' and '.join('budget.' + limits[k].name for k in unreachable)}, give lower candidate bits, "
@@ -42,14 +43,14 @@ def explain_infeasible(problem: ChoiceProblem, limits: Sequence[Limit]) -> str:
     return f"{'; '.join(parts)}. {remedy}"
 
 
-def _fixed(layers: Sequence[Layer], limit: Limit) -> str:
-    """Names the layers whose cost cannot be lowered because their bits are fixed."""
+def _fixed(problem: ChoiceProblem, limit: Limit) -> str:
+    """Names the layers whose cost cannot be lowered because only one bit-width is left to them."""
     held = []
-    for layer in layers:
-        weights = f"W{layer.weight_bits[0]}" if len(layer.weight_bits) == 1 else ""
-        activations = f"A{layer.activation_bits[0]}" if len(layer.activation_bits) == 1 else ""
-        fixed = weights + activations * limit.needs_activations
-        if fixed:
-            held.append(f"{layer.name!r} at {fixed}")
+    for layer, may in zip(problem.layers, np.isfinite(problem.terms), strict=True):
+        a, w = np.nonzero(may)
+        weights = f"W{layer.weight_bits[w[0]]}" if limit.needs_weights and len(set(w)) == 1 else ""
+        activations = f"A{layer.activation_bits[a[0]]}" if limit.needs_activations and len(set(a)) == 1 else ""
+        if weights + activations:
+            held.append(f"{layer.name!r} at {weights}{activations}")
     more = f" and {len(held) - _NAMED_LAYERS} more" if len(held) > _NAMED_LAYERS else ""
     return f"fixed: {', '.join(held[:_NAMED_LAYERS])}{more}" if held else "no layer is fixed"

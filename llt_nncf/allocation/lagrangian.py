@@ -12,8 +12,10 @@ import numpy as np
 from llt_nncf.allocation.choice_problem import Choice
 from llt_nncf.allocation.choice_problem import ChoiceProblem
 from llt_nncf.allocation.choice_problem import Floats
+from llt_nncf.allocation.choice_problem import Integers
 
 _MAX_EVALUATIONS = 150  # per limit; a solve needs 30 to 80
+_NEAR = 0.2  # of the largest possible multiplier: how far one that is 0 may rise from one problem to the next
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Relaxed:
     :param excess: What it uses beyond the limits, shape ``(K,)``.
     :param detours: What the priced objective loses at least by taking (layer, activation bits, weight bits), shape
         ``(L, A, W)``: 0 where ``choice`` is; infinite where the term is.
+    :param weight_detours: The same once the group has these activation bits.
     :param best_weights: Position of each layer's cheapest weight bits for given activation bits, shape ``(L, A)``.
     """
 
@@ -35,7 +38,8 @@ class Relaxed:
     choice: Choice
     excess: Floats
     detours: Floats
-    best_weights: np.ndarray
+    weight_detours: Floats
+    best_weights: Integers
 
 
 def relax(problem: ChoiceProblem, multipliers: Floats) -> Relaxed:
@@ -52,24 +56,32 @@ def relax(problem: ChoiceProblem, multipliers: Floats) -> Relaxed:
     activations = per_group.argmin(axis=1)
     smallest_group = per_group.min(axis=1)
     choice = Choice(best_weights[np.arange(len(best_weights)), activations[problem.group_of]], activations)
-    lost_by_weights = priced - np.where(np.isfinite(smallest), smallest, 0.0)[:, :, None]
-    detours = (per_group - smallest_group[:, None])[problem.group_of][:, :, None] + lost_by_weights
+    weight_detours = priced - np.where(np.isfinite(smallest), smallest, 0.0)[:, :, None]
+    detours = (per_group - smallest_group[:, None])[problem.group_of][:, :, None] + weight_detours
     bound = float(smallest_group.sum() - multipliers @ problem.limits)
-    return Relaxed(multipliers, bound, choice, problem.used(choice) - problem.limits, detours, best_weights)
+    excess = problem.used(choice) - problem.limits
+    return Relaxed(multipliers, bound, choice, excess, detours, weight_detours, best_weights)
 
 
-def maximize_bound(problem: ChoiceProblem) -> Relaxed:
+def maximize_bound(problem: ChoiceProblem, start: Floats | None = None) -> Relaxed:
     """
     Finds the multipliers with the largest bound, by the ellipsoid method with deep cuts (bisection for one limit).
 
     The bound is concave in the multipliers and ``excess`` is its slope. Any multipliers give a valid bound, so neither
-    the start radius nor the stop decides about correctness.
+    the start nor the stop decides about correctness.
+
+    :param problem: The problem.
+    :param start: Multipliers of a similar problem, shape ``(K,)``: the best ones are sought near them.
     """
     count = len(problem.limits)
     best = relax(problem, np.zeros(count))
     if (best.excess <= 0).all():
         return best
-    centre, ellipsoid = np.zeros(count), count * np.diag(_radius(problem, best) ** 2)
+    centre: Floats = np.zeros(count) if start is None else start
+    radius = _radius(problem, best)
+    if start is not None:
+        radius = np.minimum(radius, np.maximum(start, _NEAR * radius))
+    ellipsoid = count * np.diag(radius**2)
     here = best
     for _ in range(_MAX_EVALUATIONS * count):
         if (centre < 0).any():

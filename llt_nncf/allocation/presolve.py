@@ -1,5 +1,6 @@
-"""Everything that can be said about the search before a solver is called."""
+"""Everything that can be said about the search before a solver is called; often that is all."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,12 @@ from numpy.typing import NDArray
 from llt_nncf.allocation.choice_problem import Choice
 from llt_nncf.allocation.choice_problem import ChoiceProblem
 from llt_nncf.allocation.choice_problem import Floats
+from llt_nncf.allocation.enumeration import enumerate_policies
 from llt_nncf.allocation.lagrangian import maximize_bound
 from llt_nncf.allocation.repair import repair
+
+# The first pass lowers the ceiling, so that the second one has little left to drop.
+_WIDTHS = (300, 1000)
 
 
 @dataclass(frozen=True)
@@ -19,28 +24,50 @@ class Presolved:
 
     :param bound: No policy within the limits has a smaller objective.
     :param multipliers: Price of one lattice step of each limit, shape ``(K,)``; 0 where the limit does not press.
-    :param start: A good policy within the limits, or ``None`` if none was found.
-    :param open_columns: Whether (layer, activation bits, weight bits) may be part of an optimum, shape ``(L, A, W)``.
+    :param choices: Good policies within the limits, the best first.
+    :param is_complete: Whether these are proven to be the best ones, or, if fewer than asked for, all that there are.
+    :param open_columns: Whether (layer, activation bits, weight bits) may be part of one of the best policies, shape
+        ``(L, A, W)``.
     """
 
     bound: float
     multipliers: Floats
-    start: Choice | None
+    choices: tuple[Choice, ...]
+    is_complete: bool
     open_columns: NDArray[np.bool_]
 
 
-def presolve(problem: ChoiceProblem) -> Presolved:
+def presolve(
+    problem: ChoiceProblem, *, count: int = 1, tolerance: float = 0.0, near: Floats | None = None
+) -> Presolved:
     """
-    Bounds the objective from below and above, and closes the columns that no optimum can contain.
+    Bounds the objective from below and above, and closes the columns that none of the best policies can contain.
 
     A policy with a column has at least the objective ``bound + detour``; where that exceeds the objective of a known
     policy (by more than rounding), the column is closed. Without a known policy all stay open.
+
+    :param problem: The problem.
+    :param count: How many of the best policies are wanted.
+    :param tolerance: Relative gap at which the one policy that is wanted is good enough.
+    :param near: Multipliers of a similar problem.
     """
-    relaxed = maximize_bound(problem)
+    relaxed = maximize_bound(problem, near)
     start = repair(problem, relaxed)
-    detour_limit = float(np.finfo(float).max)
-    if start is not None:
-        objective = problem.objective(start)
-        rounding = 1e-9 * (problem.magnitude + relaxed.multipliers @ problem.limits)
-        detour_limit = float(objective - relaxed.bound + rounding)
-    return Presolved(relaxed.bound, relaxed.multipliers, start, relaxed.detours <= detour_limit)
+    choices: tuple[Choice, ...] = () if start is None else (start,)
+    ceiling, is_complete = math.inf, False
+    open_columns = np.isfinite(problem.terms)
+    for width in _WIDTHS:
+        if count == 1 and choices:
+            ceiling = problem.objective(choices[0])
+            is_complete = ceiling - relaxed.bound <= 1e-13 * problem.magnitude
+            if is_complete or ceiling - relaxed.bound <= tolerance * abs(ceiling):
+                break
+        found = enumerate_policies(problem, relaxed, ceiling=ceiling, width=width, count=count)
+        is_complete, open_columns = found.is_complete, found.open_columns
+        choices = found.choices if len(found.choices) == count or is_complete else choices
+        if is_complete:
+            break
+        if len(choices) == count:
+            ceiling = problem.objective(choices[-1])
+    bound = problem.objective(choices[0]) if is_complete and choices else relaxed.bound
+    return Presolved(bound, relaxed.multipliers, choices, is_complete, open_columns)

@@ -1,4 +1,4 @@
-"""From the cheapest policy at given prices to a good policy within the limits, one or two groups at a time."""
+"""From the cheapest policy at given prices to a policy within the limits, one group at a time."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,6 @@ from llt_nncf.allocation.choice_problem import ChoiceProblem
 from llt_nncf.allocation.choice_problem import Floats
 from llt_nncf.allocation.choice_problem import Integers
 from llt_nncf.allocation.lagrangian import Relaxed
-
-_PAIRED_MOVES = 400
-_MAX_PAIRS_TAKEN = 200
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class _Moves:
 
 def repair(problem: ChoiceProblem, relaxed: Relaxed) -> Choice | None:
     """
-    Starts from the relaxation's choice, meets the limits, and improves within them.
+    Starts from the relaxation's choice and meets the limits.
 
     :param problem: The problem.
     :param relaxed: Its relaxation.
@@ -47,7 +44,6 @@ def repair(problem: ChoiceProblem, relaxed: Relaxed) -> Choice | None:
     taken = nearest[np.flatnonzero(np.diff(moves.group[nearest], prepend=-1))]
     if not _meet_limits(problem, moves, taken):
         return None
-    _exchange_pairs(problem, moves, taken)
     layer, activations, weight = moves.columns[taken].T
     weights = relaxed.best_weights[np.arange(len(problem.layers)), activations[problem.group_of]]
     weights[layer] = weight
@@ -71,29 +67,6 @@ def _meet_limits(problem: ChoiceProblem, moves: _Moves, taken: Integers) -> bool
         loss = (moves.terms - moves.terms[taken[moves.group]])[helpful] / gain[helpful]
         best = helpful[loss.argmin()]
         taken[moves.group[best]] = best
-
-
-def _exchange_pairs(problem: ChoiceProblem, moves: _Moves, taken: Integers) -> None:
-    """Makes the best one or two moves within the limits, in place, as long as the objective falls."""
-    for _ in range(_MAX_PAIRS_TAKEN):
-        room = problem.limits - moves.used[:, taken].sum(axis=1)
-        change = moves.terms - moves.terms[taken[moves.group]]
-        change_used = moves.used - moves.used[:, taken[moves.group]]
-        is_move = (change != 0) | (change_used != 0).any(axis=0)
-        near = np.flatnonzero(is_move)[np.argsort(moves.detours[is_move], kind="stable")[:_PAIRED_MOVES]]
-        # The last row and column stand for no move, so that single moves are among the pairs.
-        total = np.add.outer(np.append(change[near], 0.0), np.append(change[near], 0.0))
-        group = np.append(moves.group[near], -1)
-        allowed = group[:, None] != group
-        for row, most in zip(change_used[:, near], room, strict=True):
-            allowed &= np.add.outer(np.append(row, 0.0), np.append(row, 0.0)) <= most
-        total[~allowed] = 0.0
-        first, second = np.unravel_index(total.argmin(), total.shape)
-        if total[first, second] >= -1e-12 * problem.magnitude:
-            return
-        for index in (first, second):
-            if index < len(near):
-                taken[group[index]] = near[index]
 
 
 def _moves(problem: ChoiceProblem, relaxed: Relaxed) -> _Moves:

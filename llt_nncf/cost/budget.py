@@ -1,56 +1,102 @@
 """What a policy may cost."""
 
 import math
-from dataclasses import asdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
+from llt_nncf.artifacts.cost_table import CostTable
 from llt_nncf.artifacts.layer_table import Layer
 from llt_nncf.artifacts.layer_table import LayerTable
-from llt_nncf.cost.layer_cost import FULL_PRECISION_BITS
-from llt_nncf.cost.layer_cost import GIGA
-from llt_nncf.cost.layer_cost import MIB_BITS
-from llt_nncf.cost.layer_cost import layer_bitops
-from llt_nncf.cost.layer_cost import layer_weight_bits
+from llt_nncf.cost.layer_cost import without_fixed_layers
 from llt_nncf.cost.limit import Limit
+from llt_nncf.cost.named_limits import NAMED_LIMITS
+from llt_nncf.cost.table_limit import table_limit
 from llt_nncf.errors import BudgetError
+
+_NUMBERS = [*(name for name in NAMED_LIMITS if name != "bitops_as"), "latency_ms"]
 
 
 @dataclass(frozen=True)
 class Budget:
     """
-    Limits on a policy; those given hold at once. Fixed layers count in all of them.
+    Limits on a policy; those given hold at once.
 
     :param gbitops: Most BitOPs, in units of 1e9.
     :param bitops_as: No more BitOPs than the uniform policy with these (weight bits, activation bits) and the fixed
         layers at their own bits. The pair may lie outside the candidates.
     :param compression_ratio: At least so many times smaller weights than in 32 bits.
     :param weight_mib: Largest size of the weights, in units of 2**20 bytes.
-    :raises BudgetError: If no limit is given, or one is not positive and finite.
+    :param average_weight_bits: Most bits per weight.
+    :param average_activation_bits: Most bits of a layer's input, each layer counting by its MACs.
+    :param latency_ms: Most milliseconds, by ``latency_table``.
+    :param latency_table: A table in ms.
+    :param tables: Further (cost table, most) pairs, in the unit of each table.
+    :param without_fixed: Names of the limits above, or of tables, that leave out the layers at which nothing is chosen,
+        such as the first and the last; all others count them at their fixed bits.
+    :raises BudgetError: If no limit is given, or one is not positive and finite; all faults are named.
     """
 
     gbitops: float | None = None
     bitops_as: tuple[int, int] | None = None
     compression_ratio: float | None = None
     weight_mib: float | None = None
+    average_weight_bits: float | None = None
+    average_activation_bits: float | None = None
+    latency_ms: float | None = None
+    latency_table: CostTable | None = None
+    tables: tuple[tuple[CostTable, float], ...] = ()
+    without_fixed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        given = self.to_dict()
-        faults = [] if given else [f"none was given: give one or more of {', '.join(asdict(self))}"]
-        for name, value in given.items():
-            if name == "bitops_as":
-                is_pair = isinstance(value, list) and len(value) == 2
-                if not is_pair or not all(_is_number(bits) and isinstance(bits, int) for bits in value):
-                    faults.append(f"bitops_as={value!r} must be a pair of positive integers, for example (3, 4)")
-            elif not _is_number(value):
-                faults.append(f"{name}={value!r} must be a positive, finite number")
+        faults = [
+            f"{name}={getattr(self, name)!r} must be a positive, finite number"
+            for name in _NUMBERS
+            if getattr(self, name) is not None and not _is_number(getattr(self, name))
+        ]
+        pair = self.bitops_as
+        is_pair = isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_count, pair))
+        if pair is not None and not is_pair:
+            faults.append(f"bitops_as={pair!r} must be a pair of positive integers, for example (3, 4)")
+        faults += [
+            f"{table.name}={most!r} must be a positive, finite number"
+            for table, most in self.tables
+            if not _is_number(most)
+        ]
+        if (self.latency_ms is None) != (self.latency_table is None):
+            faults.append("latency_ms and latency_table must be given together; llt-nncf latency-table makes one")
+        elif self.latency_table is not None and self.latency_table.unit != "ms":
+            faults.append(f"latency_table is in {self.latency_table.unit!r}, and must be in 'ms'")
+        names = self.names
+        if not names:
+            faults.append(f"none was given: give one or more of {', '.join(NAMED_LIMITS)}, latency_ms, tables")
+        faults += [f"{name!r} is given twice" for name in sorted({name for name in names if names.count(name) > 1})]
+        faults += [
+            f"without_fixed names {name!r}, and the limits given are {', '.join(names)}"
+            for name in self.without_fixed
+            if name not in names
+        ]
         if faults:
             msg = f"The budget's limits: {'; '.join(faults)}."
             raise BudgetError(msg)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the limits that were given, in the order of the fields."""
+        own = [name for name in (*NAMED_LIMITS, "latency_ms") if getattr(self, name) is not None]
+        return own + [table.name for table, _ in self.tables]
+
     def to_dict(self) -> dict[str, Any]:
-        """Returns the limits that were given, as JSON-able values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items() if v is not None}
+        """Returns the limits that were given, as JSON-able values; of tables, name and source."""
+        tables = {table.name: most for table, most in self.tables}
+        values = {name: tables.get(name, getattr(self, name, None)) for name in self.names}
+        result = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        if self.latency_table is not None:
+            result["latency_table"] = self.latency_table.source
+        if self.without_fixed:
+            result["without_fixed"] = list(self.without_fixed)
+        return result
 
     def limits(self, table: LayerTable) -> list[Limit]:
         """
@@ -58,44 +104,28 @@ class Budget:
 
         :param table: The layers.
         :return: One integer limit for each that was given, in the order of the fields.
+        :raises BudgetError: If a cost table lacks one of the layers or pairs.
         """
         result = []
-        if self.gbitops is not None:
-            result.append(_bitops_limit("gbitops", f"{self.gbitops}", _floor(self.gbitops * GIGA)))
-        if self.bitops_as is not None:
-            total = sum(layer_bitops(layer, *_uniform_bits(layer, *self.bitops_as)) for layer in table.layers)
-            result.append(_bitops_limit("bitops_as", f"{self.bitops_as} ({total / GIGA:.6g} GBitOPs)", total))
-        full = FULL_PRECISION_BITS * sum(layer.weight_count for layer in table.layers)
-        if self.compression_ratio is not None:
-            most = _floor(full / self.compression_ratio)
-            given = f"{self.compression_ratio}"
-            result.append(
-                Limit("compression_ratio", given, layer_weight_bits, most, "x", lambda n: full / n, True, False)
-            )
-        if self.weight_mib is not None:
-            most = _floor(self.weight_mib * MIB_BITS)
-            given = f"{self.weight_mib}"
-            result.append(
-                Limit("weight_mib", given, layer_weight_bits, most, "MiB", lambda n: n / MIB_BITS, False, False)
-            )
+        for name in self.names:
+            leaves_out = name in self.without_fixed
+            counted = [layer for layer in table.layers if not (leaves_out and layer.is_fixed)]
+            limit = self._limit(name, counted)
+            result.append(replace(limit, cost=without_fixed_layers(limit.cost)) if leaves_out else limit)
         return result
 
-
-def _bitops_limit(name: str, given: str, most: int) -> Limit:
-    return Limit(name, given, layer_bitops, most, "GBitOPs", lambda n: n / GIGA)
-
-
-def _uniform_bits(layer: Layer, weight_bits: int, activation_bits: int) -> tuple[int, int]:
-    return (
-        layer.weight_bits[0] if len(layer.weight_bits) == 1 else weight_bits,
-        layer.activation_bits[0] if len(layer.activation_bits) == 1 else activation_bits,
-    )
+    def _limit(self, name: str, counted: Sequence[Layer]) -> Limit:
+        if name == "latency_ms" and self.latency_table is not None:
+            return table_limit(self.latency_table, getattr(self, name), counted, name=name)
+        if name in NAMED_LIMITS:
+            return NAMED_LIMITS[name](getattr(self, name), counted)
+        table, most = next(row for row in self.tables if row[0].name == name)
+        return table_limit(table, most, counted, name=name)
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
-def _floor(value: float) -> int:
-    """Rounds down, but up over the float's last bits, so that a reported total given back as a limit is met."""
-    return math.floor(min(value * (1 + 1e-15), 2.0**62))
+def _is_count(value: object) -> bool:
+    return _is_number(value) and isinstance(value, int)

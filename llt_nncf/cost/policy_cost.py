@@ -41,6 +41,10 @@ class PolicyCost:
             weight_count=sum(layer.weight_count for layer in table.layers),
         )
 
+    def totals(self) -> dict[str, float]:
+        """Returns the totals in the units of a budget, by the names of its fields."""
+        return {name: getattr(self, name) for name in ("gbitops", "weight_mib", "compression_ratio")}
+
     @property
     def gbitops(self) -> float:
         """BitOPs in units of 1e9."""

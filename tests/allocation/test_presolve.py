@@ -40,6 +40,6 @@ def test_the_published_instance_is_bounded_within_a_tenth_of_a_percent_and_nearl
     presolved = presolve(problem)
     # The linear relaxation lies 0.07 % below the optimum (SEARCH.md).
     assert 4.617439227 * (1 - 0.0007) < presolved.bound < 4.617439227
-    assert problem.objective(presolved.start) < 4.617439227 * 1.001
+    assert problem.objective(presolved.choices[0]) < 4.617439227 * 1.001
     assert presolved.open_columns.sum() < 0.2 * 52 * 25
     assert (presolved.multipliers > 0).all()

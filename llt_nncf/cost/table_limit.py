@@ -1,0 +1,44 @@
+"""A limit on a cost table, in integers."""
+
+import math
+from collections.abc import Sequence
+from itertools import product
+
+from llt_nncf.artifacts.cost_table import CostTable
+from llt_nncf.artifacts.layer_table import Layer
+from llt_nncf.cost.limit import Limit
+from llt_nncf.errors import BudgetError
+
+_MOST_UNITS = 2**50  # floats count whole numbers exactly up to 2**53
+
+
+def table_limit(table: CostTable, most: float, counted: Sequence[Layer], *, name: str) -> Limit:
+    """
+    Counts the costs in a power of ten so small that their sum has some 15 digits.
+
+    :param table: The costs.
+    :param most: The most that they may add up to, in the table's unit.
+    :param counted: The layers that count.
+    :param name: Of the limit.
+    :raises BudgetError: If the table lacks a layer or a pair of its candidates.
+    """
+    pairs = {layer.name: list(product(layer.weight_bits, layer.activation_bits)) for layer in counted}
+    rows = {layer: table.costs.get(layer, {}) for layer in pairs}
+    missing = [f"{layer!r} w{w}a{a}" for layer, wanted in pairs.items() for w, a in wanted if (w, a) not in rows[layer]]
+    if missing:
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        msg = f"{name}: the cost table {table.name!r} has no cost for {', '.join(missing[:10])}{more}."
+        raise BudgetError(msg)
+    largest = sum(max(rows[layer][pair] for pair in wanted) for layer, wanted in pairs.items())
+    units = 10.0 ** math.floor(math.log10(_MOST_UNITS / largest)) if largest > 0 else 1.0
+    costs = {(layer, *pair): round(rows[layer][pair] * units) for layer, wanted in pairs.items() for pair in wanted}
+    return Limit(
+        name,
+        f"{most}",
+        lambda layer, w, a: costs[layer.name, w, a],
+        round(min(most, 2 * largest) * units),
+        table.unit,
+        lambda n: n / units,
+        price_unit=table.unit,
+        price_size=units,
+    )
