@@ -2,23 +2,21 @@
 
 import math
 import time
+from collections.abc import Mapping
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from llt_nncf.allocation.allocation import Allocation
 from llt_nncf.allocation.allocation import LimitUse
 from llt_nncf.allocation.allocation import RankedPolicy
-from llt_nncf.allocation.balance import balanced_alpha
 from llt_nncf.allocation.choice_problem import Choice
 from llt_nncf.allocation.choice_problem import ChoiceProblem
 from llt_nncf.allocation.choice_problem import Floats
-from llt_nncf.allocation.choice_problem import build_problem
 from llt_nncf.allocation.infeasible import explain_infeasible
 from llt_nncf.allocation.infeasible import unreachable_limits
-from llt_nncf.allocation.outliers import Outlier
-from llt_nncf.allocation.outliers import mend_outliers
+from llt_nncf.allocation.next_bits import next_bits
+from llt_nncf.allocation.prepared_search import prepare_search
 from llt_nncf.allocation.restrictions import Restrictions
-from llt_nncf.allocation.solve import Solved
 from llt_nncf.allocation.solve import solve
 from llt_nncf.artifacts.bit_policy import BitPolicy
 from llt_nncf.artifacts.indicator_table import IndicatorTable
@@ -28,57 +26,7 @@ from llt_nncf.cost.budget import Budget
 from llt_nncf.cost.limit import Limit
 from llt_nncf.cost.policy_cost import PolicyCost
 from llt_nncf.errors import InfeasibleBudgetError
-from llt_nncf.errors import InvalidIndicatorError
 from llt_nncf.errors import SearchOptionError
-
-
-@dataclass(frozen=True)
-class Search:
-    """
-    A search made ready: indicators mended, choice restricted, alpha a number.
-
-    :param indicators: What is searched with.
-    :param alpha: Factor on the weights' indicators.
-    :param restrictions: On the choice.
-    :param outliers: Indicators that fell where the bits do.
-    """
-
-    indicators: IndicatorTable | PairScoreTable
-    alpha: float
-    restrictions: Restrictions
-    outliers: tuple[Outlier, ...]
-
-    def problem(self, limits: Sequence[Limit]) -> ChoiceProblem:
-        """
-        Puts everything into arrays.
-
-        :raises SearchOptionError: If the restrictions leave a layer with nothing.
-        """
-        allowed = self.restrictions.allowed(self.indicators.table)
-        return build_problem(self.indicators, limits, self.alpha, allowed)
-
-
-def prepare_search(
-    indicators: IndicatorTable | PairScoreTable, *, alpha: float | str, outliers: str, restrictions: Restrictions | None
-) -> Search:
-    """
-    Checks what ``allocate_bits`` takes, and works out what follows from it.
-
-    :raises InvalidIndicatorError: If ``alpha`` is out of range, or outliers are refused.
-    :raises SearchOptionError: If ``outliers`` is no rule.
-    """
-    restrictions = restrictions or Restrictions()
-    found: tuple[Outlier, ...] = ()
-    if isinstance(indicators, IndicatorTable):
-        indicators, found = mend_outliers(indicators, outliers)
-        if alpha == "auto":
-            alpha = balanced_alpha(indicators)
-    elif alpha == "auto":
-        alpha = 1.0
-    if isinstance(alpha, str) or not (math.isfinite(alpha) and alpha >= 0):
-        msg = f"alpha={alpha!r} must be 'auto', or finite and not negative; 1.0 adds the indicators as they are."
-        raise InvalidIndicatorError(msg)
-    return Search(indicators, alpha, restrictions, found)
 
 
 def allocate_bits(
@@ -91,6 +39,7 @@ def allocate_bits(
     k_best: int = 1,
     tolerance: float = 0.0,
     time_limit_s: float = 60.0,
+    explain: bool = False,
 ) -> Allocation:
     """
     Chooses the bits of every layer: the smallest sum of indicators within the budget, proven.
@@ -114,6 +63,7 @@ def allocate_bits(
     :param tolerance: Relative gap at which the search may stop, not negative; 0 proves the optimum. Without effect on
         several policies, which are proven.
     :param time_limit_s: Longest wall time of the solver, positive.
+    :param explain: Works out what the next bit up or down would cost, layer by layer.
     :raises InvalidIndicatorError: If ``alpha`` is out of range, or outliers are refused.
     :raises SearchOptionError: If another option is out of range, or the restrictions leave a layer with nothing.
     :raises InfeasibleBudgetError: If no policy meets the budget.
@@ -129,54 +79,33 @@ def allocate_bits(
     solved = solve(problem, count=k_best, tolerance=tolerance, time_limit_s=time_limit_s)
     if not solved.choices:
         raise InfeasibleBudgetError(explain_infeasible(problem, limits))
-    return outcome(search, budget, limits, problem, solved, begin=begin)
-
-
-def outcome(
-    search: Search,
-    budget: Budget,
-    limits: Sequence[Limit],
-    problem: ChoiceProblem,
-    solved: Solved,
-    *,
-    begin: float,
-) -> Allocation:
-    """
-    Words the solution in bits, costs and units.
-
-    :param begin: When the search began, by ``time.perf_counter``.
-    """
-    table = search.indicators.table
-    best = problem.objective(solved.choices[0])
-    best_bound = min(solved.bound, best)
+    best, best_bound = solved.choices[0], min(solved.bound, problem.objective(solved.choices[0]))
     # What is lost in summing floats and in the solver's integers is no gap.
-    status = "optimal" if best - best_bound <= 1e-11 * problem.magnitude else "within tolerance"
-    ranking = []
-    for choice in solved.choices:
-        objective, bits = problem.objective(choice), problem.bits(choice)
-        cost = PolicyCost.from_policy(BitPolicy(bits), table)
-        provenance = {
-            "budget": budget.to_dict(),
-            **({"alpha": search.alpha} if isinstance(search.indicators, IndicatorTable) else {}),
-            "objective": objective,
-            "best_bound": best_bound,
-            "status": status,
-            "totals": cost.totals(),
-        }
-        ranking.append(RankedPolicy(_in_order(bits, table, provenance), objective, cost))
+    is_proven = problem.objective(best) - best_bound <= 1e-11 * problem.magnitude
+    provenance: dict[str, Any] = {
+        "budget": budget.to_dict(),
+        **({"alpha": search.alpha} if isinstance(indicators, IndicatorTable) else {}),
+        "best_bound": best_bound,
+        "status": "optimal" if is_proven else "within tolerance",
+    }
     return Allocation(
-        ranking=tuple(ranking),
+        ranking=tuple(_ranked(problem, choice, indicators.table, provenance) for choice in solved.choices),
         best_bound=best_bound,
-        status=status,
+        status=provenance["status"],
         search_ms=1e3 * (time.perf_counter() - begin),
-        limits=_limit_uses(problem, limits, solved.multipliers, solved.choices[0]),
+        limits=_limit_uses(problem, limits, solved.multipliers, best),
         outliers=search.outliers,
+        next_bits=next_bits(problem, limits, solved.multipliers, best) if explain else (),
     )
 
 
-def _in_order(bits: dict[str, tuple[int, int]], table: LayerTable, provenance: dict[str, object]) -> BitPolicy:
-    """The problem has the layers by group; a policy has them as the model does."""
-    return BitPolicy({layer.name: bits[layer.name] for layer in table.layers}, provenance)
+def _ranked(problem: ChoiceProblem, choice: Choice, table: LayerTable, provenance: Mapping[str, Any]) -> RankedPolicy:
+    objective, bits = problem.objective(choice), problem.bits(choice)
+    cost = PolicyCost.from_policy(BitPolicy(bits), table)
+    own = {**provenance, "objective": objective, "totals": cost.totals()}
+    # The problem has the layers by group; a policy has them as the model does.
+    policy = BitPolicy({layer.name: bits[layer.name] for layer in table.layers}, own)
+    return RankedPolicy(policy, objective, cost)
 
 
 def _check_options(k_best: int, tolerance: float, time_limit_s: float) -> None:

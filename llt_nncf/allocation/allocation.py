@@ -5,6 +5,7 @@ from dataclasses import asdict
 from dataclasses import dataclass
 from typing import Any
 
+from llt_nncf.allocation.next_bits import NextBits
 from llt_nncf.allocation.outliers import Outlier
 from llt_nncf.artifacts.bit_policy import BitPolicy
 from llt_nncf.cost.policy_cost import PolicyCost
@@ -61,6 +62,7 @@ class Allocation:
     :param search_ms: Wall time of the search.
     :param limits: One entry per limit of the budget, for the best policy.
     :param outliers: Indicators that fall where the bits do, as they were and as they were searched with.
+    :param next_bits: What one more or one less bit would cost, if that was asked for.
     """
 
     ranking: tuple[RankedPolicy, ...]
@@ -69,6 +71,7 @@ class Allocation:
     search_ms: float
     limits: tuple[LimitUse, ...]
     outliers: tuple[Outlier, ...]
+    next_bits: tuple[NextBits, ...] = ()
 
     @property
     def policy(self) -> BitPolicy:
@@ -101,6 +104,7 @@ class Allocation:
             "totals": self.cost.totals(),
             "limits": [asdict(use) for use in self.limits],
             "outliers": [asdict(outlier) for outlier in self.outliers],
+            "next_bits": [asdict(row) for row in self.next_bits],
             "policies": [
                 {"objective": ranked.objective, "totals": ranked.cost.totals(), **ranked.policy.to_dict()}
                 for ranked in self.ranking

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -45,6 +46,7 @@ class ChoiceProblem:
     :param costs: Shape ``(K, L, A, W)``.
     :param limits: Shape ``(K,)``, K may be 0; negative if a limit is below the sum of the smallest costs.
     :param steps: Cost of one lattice step, shape ``(K,)``.
+    :param smallest: What the layers' smallest costs add up to, shape ``(K,)``.
     """
 
     layers: tuple[Layer, ...]
@@ -53,6 +55,7 @@ class ChoiceProblem:
     costs: Floats
     limits: Floats
     steps: Integers
+    smallest: Integers
 
     @cached_property
     def starts(self) -> Integers:
@@ -64,6 +67,11 @@ class ChoiceProblem:
         """How large an objective can be; differences far below it are rounding."""
         return float(np.abs(np.where(np.isfinite(self.terms), self.terms, 0.0)).max(axis=(1, 2)).sum())
 
+    def with_limits(self, limits: Sequence[Limit]) -> "ChoiceProblem":
+        """Returns the problem with other limits of the same costs."""
+        totals = np.array([limit.limit for limit in limits], np.int64)
+        return replace(self, limits=((totals - self.smallest) // self.steps).astype(float))
+
     def used(self, choice: Choice) -> Floats:
         """Returns what ``choice`` costs, shape ``(K,)``."""
         rows = np.arange(len(self.layers))
@@ -73,6 +81,16 @@ class ChoiceProblem:
         """Returns the sum of the chosen terms."""
         rows = np.arange(len(self.layers))
         return float(self.terms[rows, choice.activations[self.group_of], choice.weights].sum())
+
+    def choice(self, bits: Mapping[str, tuple[int, int]]) -> Choice:
+        """Returns the positions of a policy that fits the layers; the inverse of ``bits``."""
+        pairs = [bits[layer.name] for layer in self.layers]
+        positions = [
+            (layer.weight_bits.index(w), layer.activation_bits.index(a))
+            for layer, (w, a) in zip(self.layers, pairs, strict=True)
+        ]
+        weights, activations = np.array(positions).T
+        return Choice(weights, activations[self.starts])
 
     def bits(self, choice: Choice) -> dict[str, tuple[int, int]]:
         """Returns (weight bits, activation bits) of every layer by name."""
@@ -111,18 +129,17 @@ def build_problem(
             row[:a, :w][~allowed[layer.name]] = np.inf
 
     costs = np.zeros((len(limits), *shape), np.int64)
-    on_lattice = np.zeros(len(limits), np.int64)
+    smallest = np.zeros(len(limits), np.int64)
     steps = np.ones(len(limits), np.int64)
     for k, limit in enumerate(limits):
-        smallest = 0
         for row, layer, (a, w) in zip(costs[k], layers, sizes, strict=True):
             values = np.array([[limit.cost(layer, w, a) for w in layer.weight_bits] for a in layer.activation_bits])
-            smallest += int(values.min())
+            smallest[k] += values.min()
             row[:a, :w] = values - values.min()
         steps[k] = max(1, np.gcd.reduce(costs[k], axis=None))
         costs[k] //= steps[k]
-        on_lattice[k] = (limit.limit - smallest) // int(steps[k])
-    return ChoiceProblem(layers, group_of, terms, costs.astype(float), on_lattice.astype(float), steps)
+    unlimited = ChoiceProblem(layers, group_of, terms, costs.astype(float), np.zeros(len(limits)), steps, smallest)
+    return unlimited.with_limits(limits)
 
 
 def _indicator_terms(indicators: IndicatorTable, layer: Layer, alpha: float) -> Floats:

@@ -77,10 +77,11 @@ def maximize_bound(problem: ChoiceProblem, start: Floats | None = None) -> Relax
     best = relax(problem, np.zeros(count))
     if (best.excess <= 0).all():
         return best
-    centre: Floats = np.zeros(count) if start is None else start
+    centre: Floats = np.zeros(count)
     radius = _radius(problem, best)
     if start is not None:
-        radius = np.minimum(radius, np.maximum(start, _NEAR * radius))
+        centre = np.minimum(start, radius)
+        radius = np.minimum(radius, np.maximum(centre, _NEAR * radius))
     ellipsoid = count * np.diag(radius**2)
     here = best
     for _ in range(_MAX_EVALUATIONS * count):

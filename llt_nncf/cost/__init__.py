@@ -5,6 +5,7 @@ A `Budget` resolves to `Limit` objects, each an integer cost per (layer, weight 
 the layers, with the most that it may add up to. Any further additive table, such as latency, can join as a `Limit`.
 """
 
+from llt_nncf.cost.budget import AXES as AXES
 from llt_nncf.cost.budget import Budget as Budget
 from llt_nncf.cost.layer_cost import layer_bitops as layer_bitops
 from llt_nncf.cost.layer_cost import layer_weight_bits as layer_weight_bits

@@ -15,7 +15,8 @@ from llt_nncf.cost.named_limits import NAMED_LIMITS
 from llt_nncf.cost.table_limit import table_limit
 from llt_nncf.errors import BudgetError
 
-_NUMBERS = [*(name for name in NAMED_LIMITS if name != "bitops_as"), "latency_ms"]
+# The fields that are one number.
+AXES = (*(name for name in NAMED_LIMITS if name != "bitops_as"), "latency_ms")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Budget:
     def __post_init__(self) -> None:
         faults = [
             f"{name}={getattr(self, name)!r} must be a positive, finite number"
-            for name in _NUMBERS
+            for name in AXES
             if getattr(self, name) is not None and not _is_number(getattr(self, name))
         ]
         pair = self.bitops_as
