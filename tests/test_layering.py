@@ -17,7 +17,7 @@ LEVELS = [
     ["errors"],
     ["functional", "artifacts"],
     ["quantizers", "cost"],
-    ["indicators", "allocation", "config", "plots"],
+    ["indicators", "allocation", "config", "plots", "limpq"],
     ["export"],
     ["validation"],
     ["adapter"],
@@ -36,6 +36,7 @@ HOMES = {
     "onnx_ir": {"export", "validation"},
     "matplotlib": {"plots"},
     "jsonschema": {"config"},
+    "torchvision": {"limpq"},
 }
 DEPENDENCIES = {*HOMES, "torch", "torchvision", "numpy", "rich", "safetensors", "sklearn", "pytest"}
 VAGUE_NAMES = {"utils", "helpers", "common", "misc"}

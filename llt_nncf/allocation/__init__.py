@@ -13,6 +13,7 @@ from llt_nncf.allocation.allocation import LimitUse as LimitUse
 from llt_nncf.allocation.allocation import RankedPolicy as RankedPolicy
 from llt_nncf.allocation.frontier import Frontier as Frontier
 from llt_nncf.allocation.frontier import FrontierPoint as FrontierPoint
+from llt_nncf.allocation.frontier import check_axes as check_axes
 from llt_nncf.allocation.next_bits import NextBits as NextBits
 from llt_nncf.allocation.outliers import Outlier as Outlier
 from llt_nncf.allocation.restrictions import Restrictions as Restrictions

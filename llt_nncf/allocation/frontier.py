@@ -66,6 +66,17 @@ class FrontierPoint:
         }
 
 
+def check_axes(axes: Sequence[str]) -> None:
+    """
+    Checks what a frontier goes over.
+
+    :raises SearchOptionError: If an axis is none, or there are not one or two.
+    """
+    if not 1 <= len(axes) <= 2 or len(set(axes)) != len(axes) or not set(axes) <= set(AXES):
+        msg = f"A frontier goes over one or two different axes of {', '.join(AXES)}, and not over {list(axes)}."
+        raise SearchOptionError(msg)
+
+
 class Frontier:
     """
     Proven policies over one axis of the budget, or a grid of two.
@@ -89,9 +100,7 @@ class Frontier:
         restrictions: Restrictions | None = None,
         outliers: str = "repair",
     ):
-        if not 1 <= len(axes) <= 2 or len(set(axes)) != len(axes) or not set(axes) <= set(AXES):
-            msg = f"A frontier goes over one or two different axes of {', '.join(AXES)}, and not over {list(axes)}."
-            raise SearchOptionError(msg)
+        check_axes(axes)
         self.axes = tuple(axes)
         ones: dict[str, Any] = dict.fromkeys(axes, 1.0)
         self._budget = Budget(**ones) if budget is None else replace(budget, **ones)

@@ -16,4 +16,5 @@ from llt_nncf.artifacts.layer_table import LayerTable as LayerTable
 from llt_nncf.artifacts.pair_score_table import PairScoreTable as PairScoreTable
 from llt_nncf.artifacts.reference import Reference as Reference
 from llt_nncf.artifacts.reference import weight_digest as weight_digest
+from llt_nncf.artifacts.scored_layers import load_scored_layers as load_scored_layers
 from llt_nncf.artifacts.validation_report import ValidationReport as ValidationReport

@@ -66,21 +66,34 @@ def load_json(path: Path | str, schema: str) -> dict[str, Any]:
     :return: The content, without the schema key.
     :raises ArtifactError: If the file is missing, is no JSON object, or has another schema.
     """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except FileNotFoundError:
-        msg = f"{path}: no such file."
-        raise ArtifactError(msg) from None
-    except (OSError, ValueError, RecursionError) as error:
-        msg = f"{path}: cannot be read as JSON: {error}"
-        raise ArtifactError(msg) from error
+    content = _read(Path(path))
     found = content.get("schema") if isinstance(content, dict) else None
     if found != schema:
         msg = f"{path}: the schema is {found!r}, and must be {schema!r}. Write it again with this version of llt_nncf."
         raise ArtifactError(msg)
     del content["schema"]
     return content
+
+
+def schema_of(path: Path | str) -> Any:
+    """
+    Returns what a JSON file gives as its schema, or ``None``.
+
+    :raises ArtifactError: If the file is missing or no JSON.
+    """
+    content = _read(Path(path))
+    return content.get("schema") if isinstance(content, dict) else None
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        msg = f"{path}: no such file."
+        raise ArtifactError(msg) from None
+    except (OSError, ValueError, RecursionError) as error:
+        msg = f"{path}: cannot be read as JSON: {error}"
+        raise ArtifactError(msg) from error
 
 
 def typed(value: Any, kind: type[T]) -> T:

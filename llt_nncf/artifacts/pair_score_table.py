@@ -16,7 +16,7 @@ from llt_nncf.artifacts.layer_table import LayerTable
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import InvalidIndicatorError
 
-_SCHEMA = "llt_nncf.pair_scores/1"
+PAIR_SCORES_SCHEMA = "llt_nncf.pair_scores/1"
 _NAMED_FAULTS = 20
 
 
@@ -58,7 +58,7 @@ class PairScoreTable:
     def save(self, path: Path | str) -> Path:
         """Saves table and scores as one self-contained JSON file, atomically."""
         content = {"source": self.source, **self.table.to_dict(), "scores": pairs_to_json(self.scores)}
-        return save_json(path, _SCHEMA, content)
+        return save_json(path, PAIR_SCORES_SCHEMA, content)
 
     @classmethod
     def load(cls, path: Path | str) -> "PairScoreTable":
@@ -68,7 +68,7 @@ class PairScoreTable:
         :raises ArtifactError: If the file is missing or malformed.
         :raises InvalidIndicatorError: If a score is missing or not usable.
         """
-        content = load_json(path, _SCHEMA)
+        content = load_json(path, PAIR_SCORES_SCHEMA)
         try:
             scores = pairs_from_json(content["scores"])
             source = typed(content["source"], str)
