@@ -105,6 +105,7 @@ class OpenVinoRunner:
         bits of mantissa cannot hold the integers of a comparison step by step: hence f32.
     :param input_shape: Fixes the shape of the input, for latency.
     :param extra_outputs: Names of tensors in mid-graph that ``run_outputs`` can return too.
+    :param is_profiled: Has the engine note the time of every kernel, for ``executed_nodes``.
     :raises ValidationFailedError: If the engine cannot load the model.
     """
 
@@ -118,8 +119,11 @@ class OpenVinoRunner:
         precision: str | None = "f32",
         input_shape: Sequence[int] | None = None,
         extra_outputs: Sequence[str] = (),
+        is_profiled: bool = False,
     ):
         options: dict[str, Any] = {"INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY"}
+        if is_profiled:
+            options["PERF_COUNT"] = True
         if precision is not None:
             options["INFERENCE_PRECISION_HINT"] = precision
 
@@ -141,6 +145,14 @@ class OpenVinoRunner:
     def run_outputs(self, inputs: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
         results = _guarded(self.engine, "run", lambda: self._request.infer([inputs]))
         return [results[self._compiled.output(name)].copy() for name in names]
+
+    def executed_nodes(self) -> list[tuple[str, str, str, float]]:
+        """Returns name, kind, kernel and milliseconds of every node of a profiled model that ``run`` executed last."""
+        return [
+            (node.node_name, node.node_type, node.exec_type, node.real_time.total_seconds() * 1e3)
+            for node in self._request.get_profiling_info()
+            if node.status == ov.ProfilingInfo.Status.EXECUTED
+        ]
 
     def kernels(self, layers: Sequence[str]) -> dict[str, tuple[str, bool]]:
         """

@@ -3,6 +3,7 @@
 import pytest
 
 from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import CostTable
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
@@ -42,11 +43,16 @@ def pair_scores(table: LayerTable) -> PairScoreTable:
 
 
 @pytest.fixture
+def costs() -> CostTable:
+    return CostTable("latency", "ms", {"a": {(4, 2): 0.5, (2, 2): 0.25}}, "measured", {"cpu": "some"})
+
+
+@pytest.fixture
 def report() -> ValidationReport:
     return ValidationReport(False, ("agreement is 98 %",), {"agreement": {"openvino": 0.98}, "rows": [1, None]})
 
 
-@pytest.fixture(params=["table", "policy", "indicators", "pair_scores", "report"])
+@pytest.fixture(params=["table", "policy", "indicators", "pair_scores", "costs", "report"])
 def artifact(request: pytest.FixtureRequest):
     """Each of them in turn."""
     return request.getfixturevalue(request.param)

@@ -63,7 +63,7 @@ def test_wrong_value_anywhere_gives_an_artifact_error_or_loads_an_artifact(artif
 def test_values_of_another_json_type_are_refused(artifact, tmp_path: Path):
     path = artifact.save(tmp_path / "artifact.json")
     content = json.loads(path.read_text())
-    free = {"provenance", "agreement", "rows"}
+    free = {"provenance", "agreement", "rows", "details"}
     checked = 0
     for place in places(content):
         right = json_type(replaced_value(content, place))
@@ -107,7 +107,7 @@ def test_file_that_is_no_artifact_is_refused_by_name(artifact, content: bytes, t
 def test_missing_keys_are_refused(artifact, tmp_path: Path):
     path = artifact.save(tmp_path / "artifact.json")
     content = json.loads(path.read_text())
-    for key in set(content) - {"provenance", "agreement", "rows"}:
+    for key in set(content) - {"provenance", "agreement", "rows", "details"}:
         path.write_text(json.dumps({k: v for k, v in content.items() if k != key}))
         with pytest.raises(ArtifactError, match=key):
             type(artifact).load(path)
