@@ -25,6 +25,7 @@ from torch import nn
 
 from llt_nncf.adapter.freezing import freeze
 from llt_nncf.adapter.importance import CHECKPOINT
+from llt_nncf.adapter.importance import TRAINING_LOG
 from llt_nncf.adapter.importance import normalize_by_data
 from llt_nncf.adapter.importance import start_from_data
 from llt_nncf.adapter.importance import train_at_initialization
@@ -36,6 +37,7 @@ from llt_nncf.allocation import allocate_bits
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.artifacts import TrainingCurves
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
 from llt_nncf.errors import ExportError
@@ -44,6 +46,7 @@ from llt_nncf.errors import StageError
 from llt_nncf.export import export_onnx
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import policy_rounds
+from llt_nncf.plots import plot_training
 
 
 class LltQuantizationController(QuantizationController):
@@ -126,7 +129,9 @@ class LltQuantizationController(QuantizationController):
             self._importance_steps = result.steps
             self._save("indicators.json", indicators)
             if config.artifacts_dir is not None and is_main_process():
-                (Path(config.artifacts_dir) / CHECKPOINT).unlink(missing_ok=True)
+                folder = Path(config.artifacts_dir)
+                (folder / CHECKPOINT).unlink(missing_ok=True)
+                plot_training(TrainingCurves.load(folder / TRAINING_LOG), folder / "training.png")
             self.search(indicators)
 
     def policies(self, model: nn.Module | None = None) -> Iterator[str]:

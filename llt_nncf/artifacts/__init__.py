@@ -14,4 +14,7 @@ from llt_nncf.artifacts.layer_table import Layer as Layer
 from llt_nncf.artifacts.layer_table import LayerTable as LayerTable
 from llt_nncf.artifacts.reference import Reference as Reference
 from llt_nncf.artifacts.reference import weight_digest as weight_digest
+from llt_nncf.artifacts.step_record import StepRecord as StepRecord
+from llt_nncf.artifacts.training_log import TrainingCurves as TrainingCurves
+from llt_nncf.artifacts.training_log import TrainingLog as TrainingLog
 from llt_nncf.artifacts.validation_report import ValidationReport as ValidationReport

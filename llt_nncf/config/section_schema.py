@@ -161,6 +161,11 @@ def section_properties() -> dict[str, Any]:
                     "default": True,
                 },
                 "log_every": {**_COUNT, "description": "Steps between two looks at the indicators.", "default": 10},
+                "tensorboard": {
+                    "type": "boolean",
+                    "description": "Event files in artifacts_dir/tensorboard; needs the package tensorboard.",
+                    "default": False,
+                },
             },
             description="Training of the importance indicators.",
         ),

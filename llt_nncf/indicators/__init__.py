@@ -13,4 +13,5 @@ from llt_nncf.indicators.policy_rounds import policy_rounds as policy_rounds
 from llt_nncf.indicators.quantizer_set import QuantizerSet as QuantizerSet
 from llt_nncf.indicators.ranking import ranking_tau as ranking_tau
 from llt_nncf.indicators.start_step_sizes import start_step_sizes as start_step_sizes
-from llt_nncf.indicators.step_record import StepRecord as StepRecord
+from llt_nncf.indicators.tensorboard_log import TensorBoardLog as TensorBoardLog
+from llt_nncf.indicators.training_progress import TrainingProgress as TrainingProgress

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch import nn
 
 from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.artifacts import StepRecord
 from llt_nncf.indicators.joint_step import JointStep
 from llt_nncf.indicators.quantizer_set import QuantizerSet
 from llt_nncf.indicators.random_state import random_state
@@ -26,7 +28,6 @@ from llt_nncf.indicators.rank_exchange import made_by_first_rank
 from llt_nncf.indicators.rank_exchange import smallest_over_ranks
 from llt_nncf.indicators.ranking import RankingWindow
 from llt_nncf.indicators.ranking import ranking_tau
-from llt_nncf.indicators.step_record import StepRecord
 from llt_nncf.indicators.training_checkpoint import load_checkpoint
 from llt_nncf.indicators.training_checkpoint import save_checkpoint
 
@@ -68,7 +69,7 @@ def train_indicators(
     log_every: int = 10,
     checkpoint: Path | str | None = None,
     checkpoint_every: int = 100,
-    on_step: Callable[[StepRecord], None] | None = None,
+    on_step: Sequence[Callable[[StepRecord], None]] = (),
     **step_options: Any,
 ) -> JointTrainingResult:
     """
@@ -97,7 +98,8 @@ def train_indicators(
         indicators are saved. A resumed training gives bit-identical results on a CPU, given a loader that shuffles by
         PyTorch's generators.
     :param checkpoint_every: Steps between two checkpoints; there is one after every epoch too.
-    :param on_step: Called after each step.
+    :param on_step: Called after each step, one after the other: ``TrainingProgress``, ``TrainingLog``,
+        ``TensorBoardLog``, or whatever takes a ``StepRecord``.
     :param step_options: Options of ``JointStep``: ``momentum``, ``weight_decay``, ``sampled_policies`` and more.
     :return: The indicators and what was done.
     :raises TrainingDivergedError: If a loss or a gradient is NaN or infinite, after saving the state before that step.
@@ -198,7 +200,7 @@ class _Run:
         total: int | None,
         *,
         log_every: int,
-        on_step: Callable[[StepRecord], None] | None,
+        on_step: Sequence[Callable[[StepRecord], None]],
     ) -> None:
         """One optimizer step with all that is noted about it."""
         before = random_state(None)
@@ -219,9 +221,10 @@ class _Run:
         if self.steps % log_every == 0 or self.steps == total:
             indicators = self.joint_step.indicators(f"step sizes after {self.steps} steps")
             tau, from_start = self.ranking.update(self.steps, indicators), ranking_tau(indicators, self.start)
-        if on_step is not None:
-            rate = self.joint_step.learning_rate * rate_factor
-            on_step(StepRecord(self.steps, total, self.epoch, rate, losses, indicators, tau, from_start, skipped))
+        rate = self.joint_step.learning_rate * rate_factor
+        record = StepRecord(self.steps, total, self.epoch, rate, losses, indicators, tau, from_start, skipped)
+        for observe in on_step:
+            observe(record)
 
     def end_epoch(self) -> None:
         self.epoch, self.batches_done = self.epoch + 1, 0

@@ -1,8 +1,9 @@
 """
-Pictures of the search: the bits that it chose, and the indicators that it chose by.
+Pictures: the course of importance training, its indicators, and the bits that the search chose by them.
 
 PNG files, written atomically; matplotlib figures without pyplot, so no global state and no display.
 """
 
 from llt_nncf.plots.bit_chart import plot_bits as plot_bits
 from llt_nncf.plots.indicator_chart import plot_indicators as plot_indicators
+from llt_nncf.plots.training_chart import plot_training as plot_training
