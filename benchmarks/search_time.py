@@ -29,11 +29,7 @@ def main() -> dict[str, float]:
     indicators = IndicatorTable.load(FIXTURE)
     budget = Budget(bitops_as=(3, 4), compression_ratio=12.2)
     problem = build_problem(indicators, budget.limits(indicators.table), 2.0)
-    # An infinite term marks a position that a layer does not have.
-    exists = (
-        np.isfinite(problem.weight_terms)[:, None, :]
-        & np.isfinite(problem.activation_terms)[problem.group_of][:, :, None]
-    )
+    exists = np.isfinite(problem.terms)
     everything_open = dataclasses.replace(presolve(problem), open_columns=exists, start=None)
 
     times: dict[str, list[float]] = {"allocate_bits": [], "CP-SAT on all columns": []}

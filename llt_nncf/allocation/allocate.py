@@ -19,6 +19,7 @@ from llt_nncf.allocation.presolve import Presolved
 from llt_nncf.allocation.presolve import presolve
 from llt_nncf.artifacts.bit_policy import BitPolicy
 from llt_nncf.artifacts.indicator_table import IndicatorTable
+from llt_nncf.artifacts.pair_score_table import PairScoreTable
 from llt_nncf.cost.budget import Budget
 from llt_nncf.cost.limit import Limit
 from llt_nncf.cost.policy_cost import PolicyCost
@@ -29,22 +30,27 @@ from llt_nncf.errors import SearchNotProvenError
 
 
 def allocate_bits(
-    indicators: IndicatorTable, budget: Budget, *, alpha: float | str = 1.0, time_limit_s: float = 60.0
+    indicators: IndicatorTable | PairScoreTable,
+    budget: Budget,
+    *,
+    alpha: float | str = 1.0,
+    time_limit_s: float = 60.0,
 ) -> Allocation:
     """
     Chooses the bits of every layer: the smallest sum of indicators within the budget, proven.
 
     Minimises ``sum_g s_a(g, a_g) + alpha * sum_l s_w(l, w_l)`` over activation groups ``g`` and layers ``l`` (LIMPQ,
     arXiv:2203.08368, Eq. 4). An activation quantizer that feeds several layers is one decision, and its indicator
-    counts once. What is fixed costs as it is and has no indicator.
+    counts once. What is fixed costs as it is and has no indicator. Of scores of whole pairs, it minimises the sum.
 
     A budget on the size of the weights alone leaves the activations free: they take the bits with the smallest
     indicator, normally the most. The solver counts in integer units, 2**-44 of the sum of all indicators; policies
     closer than a unit per layer are equal to it. The same input gives the same policy.
 
-    :param indicators: Layers and indicators.
+    :param indicators: Layers with their indicators, or with scores of whole pairs.
     :param budget: The limits.
-    :param alpha: Factor on the weights' indicators, finite and not negative; ``auto`` is ``balanced_alpha``'s.
+    :param alpha: Factor on the weights' indicators, finite and not negative; ``auto`` is ``balanced_alpha``'s. It has
+        no effect on pair scores.
     :param time_limit_s: Longest wall time of the solver, positive.
     :raises InvalidIndicatorError: If ``alpha`` is out of range.
     :raises BudgetError: If ``time_limit_s`` is out of range.
@@ -52,10 +58,7 @@ def allocate_bits(
     :raises SearchNotProvenError: If the solver stopped before it had a proof.
     """
     begin = time.perf_counter()
-    factor = balanced_alpha(indicators) if alpha == "auto" else alpha
-    if isinstance(factor, str) or not (math.isfinite(factor) and factor >= 0):
-        msg = f"alpha={alpha!r} must be 'auto', or finite and not negative; 1.0 adds the indicators as they are."
-        raise InvalidIndicatorError(msg)
+    factor = _factor(indicators, alpha)
     if not time_limit_s > 0:
         msg = f"time_limit_s={time_limit_s} must be positive; a search normally takes less than a second."
         raise BudgetError(msg)
@@ -73,7 +76,7 @@ def allocate_bits(
     totals = {name: getattr(cost, name) for name in ("gbitops", "weight_mib", "compression_ratio")}
     provenance = {
         "budget": budget.to_dict(),
-        "alpha": factor,
+        **({"alpha": factor} if isinstance(indicators, IndicatorTable) else {}),
         "objective": objective,
         "best_bound": best_bound,
         "status": "optimal",
@@ -88,6 +91,16 @@ def allocate_bits(
         cost=cost,
         limits=_limit_uses(problem, limits, presolved, choice),
     )
+
+
+def _factor(indicators: IndicatorTable | PairScoreTable, alpha: float | str) -> float:
+    """Returns alpha as a number; pair scores have nothing to balance."""
+    if alpha == "auto":
+        return balanced_alpha(indicators) if isinstance(indicators, IndicatorTable) else 1.0
+    if isinstance(alpha, str) or not (math.isfinite(alpha) and alpha >= 0):
+        msg = f"alpha={alpha!r} must be 'auto', or finite and not negative; 1.0 adds the indicators as they are."
+        raise InvalidIndicatorError(msg)
+    return alpha
 
 
 def _proven_choice(problem: ChoiceProblem, limits: Sequence[Limit], presolved: Presolved, core: CoreResult) -> Choice:

@@ -1,5 +1,6 @@
 """The outcome of a search."""
 
+import math
 from dataclasses import dataclass
 
 from llt_nncf.artifacts.bit_policy import BitPolicy
@@ -58,5 +59,7 @@ class Allocation:
 
 
 def relative_gap(objective: float, bound: float) -> float:
-    """Returns ``(objective - bound) / objective``, and 0 if the bound is reached."""
-    return 0.0 if objective <= bound else (objective - bound) / objective
+    """Returns ``(objective - bound) / abs(objective)``, and 0 if the bound is reached."""
+    if objective <= bound:
+        return 0.0
+    return (objective - bound) / abs(objective) if objective else math.inf

@@ -14,7 +14,7 @@ from llt_nncf.allocation.presolve import Presolved
 Column = tuple[int, int, int]  # positions: layer, activation bits, weight bits
 GroupBits = tuple[int, int]  # positions: group, activation bits
 
-_RESOLUTION_BITS = 45  # the sum of all terms counts less than 2**45 units
+_RESOLUTION_BITS = 45  # the sum of all magnitudes counts less than 2**45 units
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,10 @@ def solve_core(problem: ChoiceProblem, presolved: Presolved, *, time_limit_s: fl
     for costs, limit in zip(problem.costs, problem.limits, strict=True):
         used = cp_model.LinearExpr.weighted_sum(list(columns.values()), costs[keys].astype(np.int64).tolist())
         model.add(used <= int(limit))
-    terms = _terms(problem, columns, groups)
-    scale = 2.0 ** (_RESOLUTION_BITS - math.frexp(sum(terms))[1])
-    model.minimize(
-        cp_model.LinearExpr.weighted_sum(
-            [*columns.values(), *groups.values()], [math.floor(term * scale) for term in terms]
-        )
-    )
+    terms = problem.terms[keys]
+    scale = 2.0 ** (_RESOLUTION_BITS - math.frexp(np.abs(terms).sum())[1])
+    floored = np.floor(terms * scale).astype(np.int64).tolist()
+    model.minimize(cp_model.LinearExpr.weighted_sum(list(columns.values()), floored))
     if presolved.start is not None:
         _add_hints(model, problem, presolved.start, columns, groups)
 
@@ -102,18 +99,6 @@ def _add_choices(
     for literals in [*own.values(), *of_group.values()]:
         model.add_exactly_one(literals)
     return groups
-
-
-def _terms(
-    problem: ChoiceProblem, columns: Mapping[Column, cp_model.IntVar], groups: Mapping[GroupBits, cp_model.IntVar]
-) -> list[float]:
-    """Returns the objective of every literal; a column bears its activation term unless a shared group does."""
-    terms = []
-    for layer, a, w in columns:
-        group = int(problem.group_of[layer])
-        own = 0.0 if (group, a) in groups else problem.activation_terms[group, a]
-        terms.append(float(problem.weight_terms[layer, w] + own))
-    return terms + [float(problem.activation_terms[key]) for key in groups]
 
 
 def _add_hints(

@@ -26,7 +26,7 @@ class Relaxed:
     :param choice: The cheapest policy at these prices.
     :param excess: What it uses beyond the limits, shape ``(K,)``.
     :param detours: What the priced objective loses at least by taking (layer, activation bits, weight bits), shape
-        ``(L, A, W)``: 0 where ``choice`` is; infinite beyond the candidates.
+        ``(L, A, W)``: 0 where ``choice`` is; infinite where the term is.
     :param best_weights: Position of each layer's cheapest weight bits for given activation bits, shape ``(L, A)``.
     """
 
@@ -45,14 +45,15 @@ def relax(problem: ChoiceProblem, multipliers: Floats) -> Relaxed:
     :param problem: The problem.
     :param multipliers: Not negative, shape ``(K,)``.
     """
-    priced = problem.weight_terms[:, None, :] + np.tensordot(multipliers, problem.costs, axes=1)
+    priced = problem.terms + np.tensordot(multipliers, problem.costs, axes=1)
     best_weights = priced.argmin(axis=2)
     smallest = priced.min(axis=2)
-    per_group = problem.activation_terms + np.add.reduceat(smallest, problem.starts, axis=0)
+    per_group = np.add.reduceat(smallest, problem.starts, axis=0)
     activations = per_group.argmin(axis=1)
     smallest_group = per_group.min(axis=1)
     choice = Choice(best_weights[np.arange(len(best_weights)), activations[problem.group_of]], activations)
-    detours = (per_group - smallest_group[:, None])[problem.group_of][:, :, None] + (priced - smallest[:, :, None])
+    lost_by_weights = priced - np.where(np.isfinite(smallest), smallest, 0.0)[:, :, None]
+    detours = (per_group - smallest_group[:, None])[problem.group_of][:, :, None] + lost_by_weights
     bound = float(smallest_group.sum() - multipliers @ problem.limits)
     return Relaxed(multipliers, bound, choice, problem.used(choice) - problem.limits, detours, best_weights)
 
@@ -80,7 +81,7 @@ def maximize_bound(problem: ChoiceProblem) -> Relaxed:
         # The most that the bound can still rise inside the ellipsoid; rounding spoils one that shrinks to a needle, as
         # it does where no policy meets all limits.
         reach = float(np.sqrt(max(slope @ ellipsoid @ slope, 0.0)))
-        if shortfall >= reach or (here.multipliers is centre and reach <= 1e-7 * abs(best.bound)):
+        if shortfall >= reach or (here.multipliers is centre and reach <= 1e-8 * problem.magnitude):
             break
         direction = ellipsoid @ slope / reach
         depth = shortfall / reach
@@ -111,16 +112,14 @@ def _without_idle_prices(problem: ChoiceProblem, best: Relaxed) -> Relaxed:
         multipliers = best.multipliers.copy()
         multipliers[k] = 0.0
         without = relax(problem, multipliers)
-        if without.bound >= best.bound - 1e-9 * abs(best.bound):
+        if without.bound >= best.bound - 1e-10 * problem.magnitude:
             best = without
     return best
 
 
 def cheapest_choice(problem: ChoiceProblem, k: int) -> Choice:
     """Returns the policy that uses least of limit ``k``, whatever its objective."""
-    costs = np.where(np.isinf(problem.weight_terms)[:, None, :], np.inf, problem.costs[k])
-    per_group = np.add.reduceat(costs.min(axis=2), problem.starts, axis=0)
-    per_group[np.isinf(problem.activation_terms)] = np.inf
-    activations = per_group.argmin(axis=1)
+    costs = np.where(np.isinf(problem.terms), np.inf, problem.costs[k])
+    activations = np.add.reduceat(costs.min(axis=2), problem.starts, axis=0).argmin(axis=1)
     weights = costs.argmin(axis=2)[np.arange(len(costs)), activations[problem.group_of]]
     return Choice(weights, activations)

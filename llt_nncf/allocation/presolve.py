@@ -41,6 +41,6 @@ def presolve(problem: ChoiceProblem) -> Presolved:
     detour_limit = float(np.finfo(float).max)
     if start is not None:
         objective = problem.objective(start)
-        rounding = 1e-9 * (abs(objective) + relaxed.multipliers @ problem.limits)
+        rounding = 1e-9 * (problem.magnitude + relaxed.multipliers @ problem.limits)
         detour_limit = float(objective - relaxed.bound + rounding)
     return Presolved(relaxed.bound, relaxed.multipliers, start, relaxed.detours <= detour_limit)

@@ -89,7 +89,7 @@ def _exchange_pairs(problem: ChoiceProblem, moves: _Moves, taken: Integers) -> N
             allowed &= np.add.outer(np.append(row, 0.0), np.append(row, 0.0)) <= most
         total[~allowed] = 0.0
         first, second = np.unravel_index(total.argmin(), total.shape)
-        if total[first, second] >= -1e-12 * (1.0 + abs(moves.terms[taken].sum())):
+        if total[first, second] >= -1e-12 * problem.magnitude:
             return
         for index in (first, second):
             if index < len(near):
@@ -98,10 +98,10 @@ def _exchange_pairs(problem: ChoiceProblem, moves: _Moves, taken: Integers) -> N
 
 def _moves(problem: ChoiceProblem, relaxed: Relaxed) -> _Moves:
     rows = np.arange(len(problem.layers))[:, None]
-    activations = np.arange(problem.activation_terms.shape[1])
-    terms = problem.weight_terms[rows, relaxed.best_weights]
+    activations = np.arange(problem.terms.shape[1])
+    terms = problem.terms[rows, activations, relaxed.best_weights]
     used = problem.costs[:, rows, activations, relaxed.best_weights]
-    group_terms = problem.activation_terms + np.add.reduceat(terms, problem.starts, axis=0)
+    group_terms = np.add.reduceat(terms, problem.starts, axis=0)
     group_used = np.add.reduceat(used, problem.starts, axis=1)
 
     columns = np.argwhere(np.isfinite(relaxed.detours))
@@ -110,7 +110,7 @@ def _moves(problem: ChoiceProblem, relaxed: Relaxed) -> _Moves:
     return _Moves(
         columns,
         group,
-        group_terms[group, a] - terms[layer, a] + problem.weight_terms[layer, w],
+        group_terms[group, a] - terms[layer, a] + problem.terms[layer, a, w],
         group_used[:, group, a] - used[:, layer, a] + problem.costs[:, layer, a, w],
         relaxed.detours[layer, a, w],
     )

@@ -12,6 +12,7 @@ from llt_nncf.artifacts.json_file import save_json as save_json
 from llt_nncf.artifacts.json_file import write_atomically as write_atomically
 from llt_nncf.artifacts.layer_table import Layer as Layer
 from llt_nncf.artifacts.layer_table import LayerTable as LayerTable
+from llt_nncf.artifacts.pair_score_table import PairScoreTable as PairScoreTable
 from llt_nncf.artifacts.reference import Reference as Reference
 from llt_nncf.artifacts.reference import weight_digest as weight_digest
 from llt_nncf.artifacts.step_record import StepRecord as StepRecord

@@ -9,6 +9,7 @@ import pytest
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.artifacts import PairScoreTable
 
 
 @pytest.fixture
@@ -41,6 +42,26 @@ def make_indicators():
 
 
 @pytest.fixture
+def make_scores(make_indicators):
+    def make(seed, groups, **layers):
+        """Scores of ``make_indicators``' layers, of either sign and without any order."""
+        rng = np.random.default_rng(seed)
+        table = make_indicators(seed, groups, **layers).table
+        pairs = {x.name: itertools.product(x.weight_bits, x.activation_bits) for x in table.layers if not x.is_fixed}
+        return PairScoreTable(table, {name: {p: float(rng.normal()) for p in own} for name, own in pairs.items()})
+
+    return make
+
+
+def group_objective(indicators, alpha, group, pairs, activation_bits):
+    """What a group contributes with these (layer, weight bits)."""
+    if isinstance(indicators, PairScoreTable):
+        return sum(indicators.scores[x.name][w, activation_bits] for x, w in pairs if not x.is_fixed)
+    own = indicators.activations[group][activation_bits] if len(pairs[0][0].activation_bits) > 1 else 0.0
+    return own + alpha * sum(indicators.weights[x.name][w] for x, w in pairs if len(x.weight_bits) > 1)
+
+
+@pytest.fixture
 def enumerate_policies():
     def enumerate_all(indicators, alpha, costs):
         """
@@ -50,11 +71,9 @@ def enumerate_policies():
         for group, layers in indicators.table.groups.items():
             terms, usage = [], []
             for a in layers[0].activation_bits:
-                term = indicators.activations[group][a] if len(layers[0].activation_bits) > 1 else 0.0
                 for chosen in itertools.product(*(layer.weight_bits for layer in layers)):
                     pairs = list(zip(layers, chosen, strict=True))
-                    weighted = [indicators.weights[x.name][w] for x, w in pairs if len(x.weight_bits) > 1]
-                    terms.append(term + alpha * sum(weighted))
+                    terms.append(group_objective(indicators, alpha, group, pairs, a))
                     usage.append([sum(cost(layer, w, a) for layer, w in pairs) for cost in costs])
             objective = np.add.outer(objective, terms).ravel()
             used = (used[:, :, None] + np.array(usage).T[:, None, :]).reshape(len(costs), -1)

@@ -11,6 +11,7 @@ import pytest
 from llt_nncf.allocation import allocate_bits
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.cost import Budget
 from llt_nncf.cost import Limit
 from llt_nncf.cost import PolicyCost
@@ -46,8 +47,10 @@ class GivenLimits:
 
 
 def objective_of(policy, indicators, alpha):
-    """Adds up what the policy costs in indicators, each activation quantizer once."""
+    """Adds up what the policy costs in indicators, each activation quantizer once, or in scores."""
     table = indicators.table
+    if isinstance(indicators, PairScoreTable):
+        return math.fsum(indicators.scores[x.name][policy.bits[x.name]] for x in table.layers if not x.is_fixed)
     weights = [indicators.weights[x.name][policy.bits[x.name][0]] for x in table.layers if len(x.weight_bits) > 1]
     activations = [
         indicators.activations[group][policy.bits[layers[0].name][1]]
@@ -103,6 +106,20 @@ def test_two_limits_swept_across_thresholds_match_brute_force(instance, seed, ma
             feasible = (bitops <= most_bitops) & (size <= most_size)
             found = check_against_brute_force(indicators, budget, 0.7, feasible, objectives)
             assert found is None or (found.cost.bitops <= most_bitops and found.cost.weight_bits <= most_size)
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+@pytest.mark.parametrize("instance", INSTANCES.values(), ids=INSTANCES.keys())
+def test_scores_of_pairs_match_brute_force_whatever_alpha_is(instance, seed, make_scores, enumerate_policies):
+    scores = make_scores(seed, **instance)
+    objectives, (bitops, size) = enumerate_policies(scores, 1.0, COSTS)
+    for alpha, most_bitops, most_size in zip(
+        ("auto", 0.0, 1.0, 2.0, 3.0) * 5, np.repeat(thresholds(bitops, 4), 5), thresholds(size, 4) * 5, strict=True
+    ):
+        budget = Budget(gbitops=most_bitops / 1e9, weight_mib=most_size / 2**23)
+        feasible = (bitops <= most_bitops) & (size <= most_size)
+        found = check_against_brute_force(scores, budget, alpha, feasible, objectives)
+        assert found is None or "alpha" not in found.policy.provenance
 
 
 @pytest.mark.parametrize("seed", range(4))

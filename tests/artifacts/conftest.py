@@ -6,6 +6,7 @@ from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.artifacts import ValidationReport
 
 
@@ -35,11 +36,17 @@ def indicators(table: LayerTable) -> IndicatorTable:
 
 
 @pytest.fixture
+def pair_scores(table: LayerTable) -> PairScoreTable:
+    scores = {(w, a): 0.1 * w - 0.2 * a for w in (4, 3, 2) for a in (4, 2)}
+    return PairScoreTable(table, {"a": scores, "b": {**scores, (2, 2): -1.5}}, "loss differences, 512 images")
+
+
+@pytest.fixture
 def report() -> ValidationReport:
     return ValidationReport(False, ("agreement is 98 %",), {"agreement": {"openvino": 0.98}, "rows": [1, None]})
 
 
-@pytest.fixture(params=["table", "policy", "indicators", "report"])
+@pytest.fixture(params=["table", "policy", "indicators", "pair_scores", "report"])
 def artifact(request: pytest.FixtureRequest):
     """Each of them in turn."""
     return request.getfixturevalue(request.param)
