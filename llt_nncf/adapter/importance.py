@@ -16,6 +16,7 @@ from rich.console import Console
 
 from llt_nncf.adapter.init_batches import InitBatches
 from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.artifacts import StepRecord
 from llt_nncf.artifacts import TrainingLog
 from llt_nncf.config import ImportanceConfig
@@ -24,8 +25,10 @@ from llt_nncf.indicators import JointTrainingResult
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import TensorBoardLog
 from llt_nncf.indicators import TrainingProgress
+from llt_nncf.indicators import made_by_first_rank
 from llt_nncf.indicators import normalize_indicators
 from llt_nncf.indicators import open_quantizers
+from llt_nncf.indicators import score_pairs
 from llt_nncf.indicators import start_step_sizes
 from llt_nncf.indicators import train_indicators
 
@@ -50,6 +53,12 @@ def normalize_by_data(
     """Returns the indicators over the standard deviations that a few batches of the registered loader show."""
     batches = InitBatches.for_statistics(nncf_config)
     return normalize_indicators(indicators, model, quantizers, islice(batches, _count(batches)), batches.forward)
+
+
+def score_by_plugin(name: str, model: NNCFNetwork, quantizers: QuantizerSet, nncf_config: NNCFConfig) -> PairScoreTable:
+    """Returns the scores of a registered function on the registered loader; at several ranks those of the first."""
+    batches = InitBatches.for_training(nncf_config)
+    return made_by_first_rank(lambda: score_pairs(name, model, batches, quantizers))
 
 
 def train_at_initialization(

@@ -43,6 +43,6 @@ def test_a_float_input_is_counted_at_8_bits(compress, residual):
 
 def test_per_channel_weights_have_a_step_size_per_channel(compress, residual):
     ctrl, _ = compress(residual, weights={"per_channel": True})
-    shapes = {name: quantizer.scale_shape for name, quantizer in ctrl._quantizers.weights.items()}
+    shapes = {name: quantizer.scale_shape for name, quantizer in ctrl.quantizers.weights.items()}
     assert shapes["conv2"] == (12, 1, 1, 1)
     assert shapes["fc"] == (4, 1)
