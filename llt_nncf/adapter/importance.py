@@ -74,7 +74,7 @@ def train_at_initialization(
     """
     Trains the indicators on the registered loader and criterion.
 
-    With ``restore_weights`` everything but the step sizes is afterwards as it was before.
+    With ``restore_weights`` everything but the step sizes that are indicators is afterwards as it was before.
 
     :param folder: Where checkpoint and logs are; ``None`` for none.
     :param read: Makes the final indicators of the trained ones, while the model is still the trained one.
@@ -83,10 +83,13 @@ def train_at_initialization(
     :raises TrainingDivergedError: If a loss or a gradient becomes NaN or infinite.
     """
     batches = InitBatches.for_training(nncf_config)
+    # Step sizes that nothing chooses between are no indicators: a few steps at importance.learning_rate can carry an
+    # 8-bit one far from the range that it was given.
+    trained = {id(q.raw_step_sizes) for q in quantizers.all() if len(q.candidate_bits) > 1}
     kept = {
         key: value.detach().clone()
-        for key, value in model.state_dict().items()
-        if importance.restore_weights and not key.endswith("raw_step_sizes")
+        for key, value in model.state_dict(keep_vars=True).items()
+        if importance.restore_weights and id(value) not in trained
     }
     options = {key: value for key, value in asdict(importance).items() if key not in _NOT_TRAINING}
     with ExitStack() as stack:

@@ -19,12 +19,16 @@ from torch import nn
 
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import StepRecord
+from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators.joint_step import JointStep
 from llt_nncf.indicators.quantizer_set import QuantizerSet
 from llt_nncf.indicators.random_state import random_state
 from llt_nncf.indicators.random_state import set_random_state
+from llt_nncf.indicators.rank_exchange import gathered
 from llt_nncf.indicators.rank_exchange import is_first_rank
 from llt_nncf.indicators.rank_exchange import made_by_first_rank
+from llt_nncf.indicators.rank_exchange import rank
+from llt_nncf.indicators.rank_exchange import rank_count
 from llt_nncf.indicators.rank_exchange import smallest_over_ranks
 from llt_nncf.indicators.ranking import RankingWindow
 from llt_nncf.indicators.ranking import ranking_tau
@@ -113,6 +117,7 @@ def train_indicators(
         "max_steps": max_steps,
         "data_fraction": data_fraction,
         "accumulation_steps": accumulation_steps,
+        "ranks": rank_count(),
         **{key: value for key, value in step_options.items() if key != "teacher"},
     }
     start = quantizers.read_indicators("start values")
@@ -206,10 +211,12 @@ class _Run:
         before = random_state(None)
         try:
             losses, skipped = self.joint_step(batches, self.steps, rate_factor)
-        except Exception:
-            # The step has changed nothing yet: what was good before it is kept.
+        except Exception as error:
+            # The step has changed nothing yet: what was good before it is kept. Of several ranks all diverge at once,
+            # and can exchange what a checkpoint holds; after any other error one may be alone.
             self.batches_done -= len(batches)
-            self._save(before)
+            if rank_count() == 1 or isinstance(error, TrainingDivergedError):
+                self._save(before)
             raise
         self.steps += 1
         self.skipped += skipped is not None
@@ -235,15 +242,17 @@ class _Run:
         self._save(random_state(None))
 
     def _save(self, random: Mapping[str, Any]) -> None:
-        if self.checkpoint is None or not is_first_rank():
+        if self.checkpoint is None:
+            return
+        of_ranks = gathered({"epoch_random": self._epoch_random, "random": random})
+        if not is_first_rank():
             return
         state = {
             "joint_step": self.joint_step.state_dict(),
             "ranking": self.ranking.state_dict(),
             "start": {"weights": self.start.weights, "activations": self.start.activations},
             "counts": (self.steps, self.epoch, self.batches_done, self.counted, self.skipped, self.sums),
-            "epoch_random": self._epoch_random,
-            "random": random,
+            "of_ranks": of_ranks,
         }
         save_checkpoint(self.checkpoint, self.settings, state)
 
@@ -259,7 +268,8 @@ class _Run:
         self.ranking.load_state_dict(state["ranking"])
         self.start = IndicatorTable(self.start.table, **state["start"], source=self.start.source)
         self.steps, self.epoch, self.batches_done, self.counted, self.skipped, self.sums = state["counts"]
-        self._epoch_random, self._resumed_random = state["epoch_random"], state["random"]
+        own = state["of_ranks"][rank()]
+        self._epoch_random, self._resumed_random = own["epoch_random"], own["random"]
         if self.batches_done == 0:
             self._restore_random()
 

@@ -1,5 +1,6 @@
 """The course of an importance training as curves."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def plot_training(curves: TrainingCurves, path: Path | str) -> Path:
     """
     Draws losses, the stability of the ranking, and how far every indicator has moved, over the optimizer steps.
 
-    The indicators are shown as multiples of their first logged value, a line for each layer and bit-width.
+    The indicators are shown as multiples of their first logged value, a line for each layer and bit-width; those of
+    layers with one candidate, at which nothing is chosen, are left out.
 
     :param curves: Of a training log with at least one step.
     :param path: The PNG file; an existing one is replaced.
@@ -25,7 +27,8 @@ def plot_training(curves: TrainingCurves, path: Path | str) -> Path:
     """
     figure = Figure(figsize=(10.5, 7.0), dpi=150, layout="constrained")
     (loss_axes, tau_axes), (weight_axes, activation_axes) = figure.subplots(2, 2, sharex=True)
-    bits = sorted({num_bits for _, num_bits in (*curves.weights, *curves.activations)}, reverse=True)
+    weights, activations = _searched(curves.weights), _searched(curves.activations)
+    bits = sorted({num_bits for _, num_bits in (*weights, *activations)}, reverse=True)
     colors = {b: colormaps["viridis"](0.9 * rank / max(1, len(bits) - 1)) for rank, b in enumerate(bits)}
 
     for name, losses in curves.losses.items():
@@ -40,11 +43,11 @@ def plot_training(curves: TrainingCurves, path: Path | str) -> Path:
     ):
         tau_axes.plot(list(values), list(values.values()), color=color, linewidth=1.5, label=label)
     tau_axes.set_ylabel("Kendall's tau of the ranking")
-    tau_axes.legend(frameon=False, fontsize=9, loc="lower right")
+    tau_axes.legend(frameon=False, fontsize=9, loc="best")
 
-    _draw_trajectories(weight_axes, curves.weights, colors)
+    _draw_trajectories(weight_axes, weights, colors)
     weight_axes.set_ylabel("weight indicator / first")
-    _draw_trajectories(activation_axes, curves.activations, colors)
+    _draw_trajectories(activation_axes, activations, colors)
     activation_axes.set_ylabel("activation indicator / first")
     for axes in (loss_axes, tau_axes, weight_axes, activation_axes):
         axes.spines[["top", "right"]].set_visible(False)
@@ -60,12 +63,13 @@ def plot_training(curves: TrainingCurves, path: Path | str) -> Path:
     return save_figure(figure, path)
 
 
+def _searched(trajectories: _Trajectories) -> _Trajectories:
+    counts = Counter(name for name, _ in trajectories)
+    return {key: values for key, values in trajectories.items() if counts[key[0]] > 1}
+
+
 def _draw_trajectories(axes: Axes, trajectories: _Trajectories, colors: Mapping[int, object]) -> None:
     for (_, bits), values in trajectories.items():
         steps, points = list(values), list(values.values())
-        # Step sizes that nothing trains, of fixed layers, would only be a line at 1.
-        if len(set(points)) > 1 and points[0] > 0:
+        if points[0] > 0:
             axes.plot(steps, [point / points[0] for point in points], color=colors[bits], linewidth=0.8, alpha=0.7)
-    axes.set_yscale("log", base=2)
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(lambda _value, _position: "")

@@ -122,7 +122,7 @@ CURVES = TrainingCurves(
     losses={"uniform-4": {1: 2.0, 2: 1.0}, "uniform-2": {1: 3.0, 2: 2.5}, "sampled-0": {1: 2.6, 2: 1.7}},
     tau={2: 0.9},
     tau_from_start={1: 1.0, 2: 0.8},
-    weights={("conv", 4): {1: 0.1, 2: 0.2}, ("conv", 2): {1: 0.4, 2: 0.4}, ("dead", 4): {1: 0.0, 2: 0.1}},
+    weights={("conv", 4): {1: 0.1, 2: 0.2}, ("conv", 2): {1: 0.0, 2: 0.1}, ("fixed", 8): {1: 0.1, 2: 1.4}},
     activations={("input", 4): {1: 0.5, 2: 0.25}, ("input", 2): {1: 0.5, 2: 1.0}},
 )
 
@@ -132,7 +132,7 @@ def test_a_training_is_drawn_as_losses_taus_and_multiples_of_the_first_indicator
     losses, taus, weights, activations = drawn[0].axes
     assert [list(line.get_ydata()) for line in losses.lines if len(line.get_ydata())] == [[2, 1], [3, 2.5], [2.6, 1.7]]
     assert [list(line.get_ydata()) for line in taus.lines] == [[0.9], [1.0, 0.8]]
-    # What has not moved, or began at zero, has no line.
+    # What began at zero has no multiple, and a fixed layer no indicator.
     assert [list(line.get_ydata()) for line in weights.lines] == [[1, 2]]
     assert [list(line.get_ydata()) for line in activations.lines] == [[1, 0.5], [1, 2]]
     assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["4 bits", "2 bits", "sampled policy"]
