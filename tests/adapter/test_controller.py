@@ -186,7 +186,10 @@ def test_a_checkpoint_of_a_finetuned_model_resumes_exactly(compress, residual, l
 def test_freezing_changes_nothing_but_the_rounding_of_biases(compress, residual, loader, monkeypatch, per_channel):
     ctrl, model = compress(residual, weights={"per_channel": per_channel})
     monkeypatch.setattr("llt_nncf.adapter.freezing.round_bias_to_grid", lambda bias, grid: bias)
-    # In float64 a rounding tie hardly ever falls the other way after the folding.
+    # In float64 a rounding tie hardly ever falls the other way after the folding; with these seeds one constant output
+    # of bn3 lies within 1e-7 of one.
+    with torch.no_grad():
+        model.bn3.bias += 0.001
     frozen = ctrl.strip().double()
     expected = outputs(copy.deepcopy(model).double(), TwiceAsPrecise(loader))
     torch.testing.assert_close(outputs(frozen, TwiceAsPrecise(loader)), expected, rtol=1e-5, atol=1e-5)

@@ -46,3 +46,12 @@ def test_per_channel_weights_have_a_step_size_per_channel(compress, residual):
     shapes = {name: quantizer.scale_shape for name, quantizer in ctrl.quantizers.weights.items()}
     assert shapes["conv2"] == (12, 1, 1, 1)
     assert shapes["fc"] == (4, 1)
+
+
+def test_the_range_of_the_models_input_alone_is_not_trained(compress, residual):
+    ctrl, _ = compress(residual)
+    kept = {
+        name for name, quantizer in ctrl.quantizers.activations.items() if not quantizer.raw_step_sizes.requires_grad
+    }
+    assert kept == {ctrl.table.by_name["conv1"].activation_group}
+    assert all(quantizer.raw_step_sizes.requires_grad for quantizer in ctrl.quantizers.weights.values())

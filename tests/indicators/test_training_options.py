@@ -99,7 +99,7 @@ def test_the_moving_average_of_the_indicators():
         loss_fn,
         candidate_bits=CANDIDATES,
         indicator_ema=0.8,
-        on_step=[lambda record: history.append(net.conv_weight.indicator(3))],
+        on_step=[lambda record: history.append(net.conv_weight.step_size(3).item())],
     )
     average = history[0]
     for value in history[1:]:
