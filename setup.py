@@ -33,6 +33,10 @@ setup(
         "matplotlib",
         "safetensors",
     ],
-    extras_require={"samples": SAMPLES, "dev": ["pytest", "ruff", "mypy", *SAMPLES]},
+    extras_require={
+        "samples": SAMPLES,
+        "tensorboard": ["tensorboard"],
+        "dev": ["pytest", "ruff", "mypy", "tensorboard", *SAMPLES],
+    },
     entry_points={"console_scripts": ["llt-nncf = llt_nncf.cli.main:main"]},
 )

@@ -4,12 +4,13 @@ What a joint step of importance training costs, as ratios measured side by side.
     python benchmarks/importance_step.py [--compile] [--rounds 15] [--statistics]
 
 A joint step has 5 uniform policies and a sampled one. It is set against six times a plain float32 forward and backward
-pass, and against the same step with LSQ as the chain of expressions that the LIMPQ authors' code is made of.
+pass, and against the same step with LSQ as the chain of expressions that the LIMPQ authors' code is made of. Memory is
+PyTorch's own count of what a step holds at its peak beyond what was there before it.
 """
 
 import argparse
+import itertools
 import math
-import multiprocessing
 import statistics
 import sys
 import time
@@ -77,7 +78,8 @@ def joint_step(case: str, kind: str) -> Callable[[], object]:
     if kind == "chain":
         for quantizer in quantizers.all():
             quantizer.__class__ = ChainQuantizer
-    run = torch.compile(model) if kind == "compiled" else model
+    # Inductor would turn the convolutions to channels last, and the gradients of the weights back at every pass.
+    run = torch.compile(model, options={"layout_optimization": False}) if kind == "compiled" else model
     step = JointStep(model, quantizers, lambda _, b: loss_fn(run, b), candidate_bits=BITS, learning_rate=1e-4)
     counter = iter(range(10**9))
     return lambda: step([batch], next(counter), 1.0)
@@ -95,30 +97,13 @@ def interleaved(functions: dict[str, Callable[[], object]], rounds: int) -> dict
     return seconds
 
 
-def _peak(case: str, kind: str, queue: multiprocessing.Queue) -> None:
-    torch.set_num_threads(2)
-    step = joint_step(case, kind)
-    step()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
-    before = _resident_mib("VmRSS")
-    step()
-    queue.put(_resident_mib("VmHWM") - before)
-
-
-def _resident_mib(kind: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
-
-
-def peak_mib(case: str, kind: str) -> float:
-    """What a step adds to a process's resident memory at its peak, in 2**20 bytes; in a process of its own (Linux)."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_peak, args=(case, kind, queue))
-    process.start()
-    result = queue.get()
-    process.join()
-    return result
+def peak_mib(step: Callable[[], object]) -> float:
+    """What a step holds at its peak beyond what was there before, in 2**20 bytes, by PyTorch's own count."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    return max(held) / 2**20
 
 
 def zero_training_seconds(samples: int = 256) -> float:
@@ -140,27 +125,26 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(2)
     console = Console()
-    table = Table(title=f"A joint step of {PASSES} passes, medians of {options.rounds} rounds", title_justify="left")
-    for heading in ("", "float pass ms", "step ms", "of 6 float passes", "chain / step", "memory of chain's"):
-        table.add_column(heading, justify="right" if heading else "left")
+    labels = {"chain": "chain", "llt": "llt", **({"compiled": "torch.compile"} if options.compile else {})}
     for case in CASES:
-        kinds = ["float", "llt", "chain", *(["compiled"] if options.compile else [])]
-        seconds = interleaved({kind: joint_step(case, kind) for kind in kinds}, options.rounds)
-        medians = {kind: statistics.median(values) for kind, values in seconds.items()}
-        memory = peak_mib(case, "llt") / peak_mib(case, "chain")
-        for kind in kinds:
-            if kind == "float":
-                continue
-            label = {"llt": case, "chain": "  expression chain", "compiled": "  torch.compile"}[kind]
+        steps = {kind: joint_step(case, kind) for kind in ("float", *labels)}
+        medians = {kind: statistics.median(times) for kind, times in interleaved(steps, options.rounds).items()}
+        peaks = {kind: peak_mib(step) for kind, step in steps.items()}
+        title = f"{case}: {PASSES} passes, medians of {options.rounds} rounds"
+        table = Table(title=title, title_justify="left")
+        for heading in ("", "ms", f"of {PASSES} floats", "chain / it", "peak MiB", "of chain's"):
+            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+        table.add_row("one float pass", f"{1e3 * medians['float']:.1f}", "", "", f"{peaks['float']:.0f}", "")
+        for kind, label in labels.items():
             table.add_row(
                 label,
-                f"{1e3 * medians['float']:.1f}",
                 f"{1e3 * medians[kind]:.1f}",
                 f"{medians[kind] / medians['float'] / PASSES:.2f}",
                 f"{medians['chain'] / medians[kind]:.2f}",
-                f"{memory:.2f}" if kind == "llt" else "",
+                f"{peaks[kind]:.0f}",
+                f"{peaks[kind] / peaks['chain']:.2f}",
             )
-    console.print(table)
+        console.print(table)
     if options.statistics:
         console.print(f"Zero-training indicators of ResNet-50 at 224x224, 256 images: {zero_training_seconds():.1f} s")
 

@@ -45,6 +45,10 @@ class RegistrationError(LltError, ImportError):
     """The algorithm was registered too late, or with a version of NNCF that it does not support."""
 
 
+class MissingDependencyError(LltError, ImportError):
+    """A package that an option needs is not installed; the text says how to install it."""
+
+
 class MissingInitArgsError(LltError, ValueError):
     """Training at initialisation was asked for, but no data loader or criterion was registered."""
 

@@ -43,7 +43,7 @@ VAGUE_NAMES = {"utils", "helpers", "common", "misc"}
 MAX_LINES = 400
 
 # File -> why it imports inside functions.
-LATE_IMPORTS: dict[str, str] = {}
+LATE_IMPORTS = {"llt_nncf/indicators/tensorboard_log.py": "tensorboard is an extra, and takes a second to import"}
 
 # Modules that must stay usable where none of HEAVY is wanted, or installed.
 LIGHT_MODULES = ["llt_nncf", "llt_nncf.artifacts", "llt_nncf.cost", "llt_nncf.allocation", "llt_nncf.config"]

@@ -120,4 +120,6 @@ class LltQuantizationBuilder(QuantizationBuilder):
         }
         weights = {name: by_point[point] for name, point in self._survey.weight_points.items()}
         activations = {name: by_point[point] for name, point in self._survey.activation_points.items()}
+        for name in self._survey.model_inputs:
+            activations[name].keep_range()
         return QuantizerSet(self._survey.table, weights, activations)

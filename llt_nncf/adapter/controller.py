@@ -25,7 +25,9 @@ from torch import nn
 
 from llt_nncf.adapter.freezing import freeze
 from llt_nncf.adapter.importance import CHECKPOINT
+from llt_nncf.adapter.importance import TRAINING_LOG
 from llt_nncf.adapter.importance import normalize_by_data
+from llt_nncf.adapter.importance import score_by_plugin
 from llt_nncf.adapter.importance import start_from_data
 from llt_nncf.adapter.importance import train_at_initialization
 from llt_nncf.adapter.layer_survey import LayerSurvey
@@ -36,14 +38,19 @@ from llt_nncf.allocation import allocate_bits
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.artifacts import PairScoreTable
+from llt_nncf.artifacts import TrainingCurves
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
 from llt_nncf.errors import ExportError
 from llt_nncf.errors import SearchNotProvenError
 from llt_nncf.errors import StageError
 from llt_nncf.export import export_onnx
+from llt_nncf.indicators import OWN_INDICATORS
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import policy_rounds
+from llt_nncf.indicators import rank_count
+from llt_nncf.plots import plot_training
 
 
 class LltQuantizationController(QuantizationController):
@@ -54,7 +61,7 @@ class LltQuantizationController(QuantizationController):
 
     :param llt_config: The section's own values.
     :param survey: The model's layers.
-    :param quantizers: Their quantizers.
+    :param quantizers: Their quantizers; also as ``compression_ctrl.quantizers``, for ``train_indicators``.
     """
 
     def __init__(
@@ -70,7 +77,7 @@ class LltQuantizationController(QuantizationController):
         super().__init__(target_model, config, *nncf_arguments, **nncf_keywords)
         self._llt_config = llt_config
         self._survey = survey
-        self._quantizers = quantizers
+        self.quantizers = quantizers
         self._scheduler = LltScheduler(self, llt_config.importance.epochs)
         self._importance_steps = 0
         storage = target_model.nncf.get_compression_modules_by_type(ExtraCompressionModuleType.EXTERNAL_QUANTIZER)
@@ -94,13 +101,13 @@ class LltQuantizationController(QuantizationController):
         """
         config = self._llt_config
         self._save("layers.json", self.table)
-        start_from_data(self.model, self._quantizers, self.config, config.importance.start_values)
+        start_from_data(self.model, self.quantizers, self.config, config.importance.start_values)
         self._broadcast_initialized_params_for_each_quantizer()
         if config.budget is not None and config.policy is None and config.indicators is None:
             # Searches once on the start values, so that a budget that cannot be met ends here and not after training.
             with suppress(SearchNotProvenError):
                 allocate_bits(
-                    self._quantizers.read_indicators("start values"),
+                    self.quantizers.read_indicators("start values"),
                     config.budget,
                     alpha=config.alpha,
                     time_limit_s=config.search_time_limit_s,
@@ -110,13 +117,17 @@ class LltQuantizationController(QuantizationController):
         elif config.indicators is not None:
             self.search(IndicatorTable.load(config.indicators))
         elif config.importance.indicator == "statistics":
-            indicators = self._quantizers.read_indicators(f"start values ({config.importance.start_values})")
+            indicators = self.quantizers.read_indicators(f"start values ({config.importance.start_values})")
             self._save("indicators.json", indicators)
             self.search(indicators)
+        elif config.importance.indicator not in OWN_INDICATORS:
+            scores = score_by_plugin(config.importance.indicator, self.model, self.quantizers, self.config)
+            self._save("scores.json", scores)
+            self.search(scores)
         elif config.importance.where == "init":
             result, indicators = train_at_initialization(
                 self.model,
-                self._quantizers,
+                self.quantizers,
                 self.config,
                 candidate_bits=config.candidate_bits,
                 importance=config.importance,
@@ -126,7 +137,9 @@ class LltQuantizationController(QuantizationController):
             self._importance_steps = result.steps
             self._save("indicators.json", indicators)
             if config.artifacts_dir is not None and is_main_process():
-                (Path(config.artifacts_dir) / CHECKPOINT).unlink(missing_ok=True)
+                folder = Path(config.artifacts_dir)
+                (folder / CHECKPOINT).unlink(missing_ok=True)
+                plot_training(TrainingCurves.load(folder / TRAINING_LOG), folder / "training.png")
             self.search(indicators)
 
     def policies(self, model: nn.Module | None = None) -> Iterator[str]:
@@ -145,6 +158,8 @@ class LltQuantizationController(QuantizationController):
         :param model: A ``DistributedDataParallel`` wrapper, whose gradients are then exchanged in the last pass only.
         :return: Yields the name of each pass.
         """
+        for quantizer in self.quantizers.activations.values():
+            quantizer.batch_parts = rank_count()
         if self.policy is not None:
             yield "policy"
             return
@@ -152,7 +167,7 @@ class LltQuantizationController(QuantizationController):
         candidates = self._llt_config.candidate_bits
         last = len(candidates) + importance.sampled_policies - 1
         rounds = policy_rounds(
-            self._quantizers,
+            self.quantizers,
             candidates,
             sampled_policies=importance.sampled_policies,
             seed=importance.seed,
@@ -165,14 +180,15 @@ class LltQuantizationController(QuantizationController):
                 yield name
         self._importance_steps += 1
         # What is evaluated or saved between the steps shall not be the sampled policy that came last.
-        for quantizer in self._quantizers.all():
+        for quantizer in self.quantizers.all():
             quantizer.num_bits = max(quantizer.candidate_bits)
 
-    def search(self, indicators: IndicatorTable | None = None) -> BitPolicy:
+    def search(self, indicators: IndicatorTable | PairScoreTable | None = None) -> BitPolicy:
         """
         Finds the policy of the least summed importance within the budget, and switches to it.
 
-        :param indicators: Indicators of this model's layers; by default the step sizes as they are now.
+        :param indicators: Indicators of this model's layers, or scores of their pairs of bits; by default the step
+            sizes as they are now.
         :return: The policy, also in ``self.policy``.
         :raises StageError: If the script's loop was to train the indicators and never went through ``policies()``, or
             the config has no budget.
@@ -191,7 +207,7 @@ class LltQuantizationController(QuantizationController):
                 raise StageError(msg)
             importance = config.importance
             source = f"step sizes after {self._importance_steps} steps of importance training, seed {importance.seed}"
-            indicators = self._final_indicators(self._quantizers.read_indicators(source))
+            indicators = self._final_indicators(self.quantizers.read_indicators(source))
             self._save("indicators.json", indicators)
         if indicators.table != self.table:
             theirs, ours = indicators.table.by_name, self.table.by_name
@@ -201,7 +217,7 @@ class LltQuantizationController(QuantizationController):
                 f"differ: {', '.join(differing) or 'quantizers that feed no layer'}. Train them again."
             )
             raise StageError(msg)
-        self.indicators = indicators
+        self.indicators = indicators if isinstance(indicators, IndicatorTable) else None
         allocation = allocate_bits(
             indicators, config.budget, alpha=config.alpha, time_limit_s=config.search_time_limit_s
         )
@@ -214,7 +230,7 @@ class LltQuantizationController(QuantizationController):
 
         :raises ArtifactError: If the policy does not fit the model's layers.
         """
-        self._quantizers.apply(policy)
+        self.quantizers.apply(policy)
         self.policy = policy
         self._save("policy.json", policy)
         nncf_logger.info(f"Bit-widths in use:\n{policy_table(self.table, policy)}")
@@ -238,7 +254,7 @@ class LltQuantizationController(QuantizationController):
     def statistics(self, quickly_collected_only: bool = False) -> NNCFStatistics:
         """Returns NNCF's statistics with the bits of every layer in ``quantization``."""
         statistics = NNCFStatistics()
-        statistics.register("quantization", LltStatistics(self._quantizers, self.policy))
+        statistics.register("quantization", LltStatistics(self.quantizers, self.policy))
         return statistics
 
     def get_state(self) -> dict[str, dict[str, Any]]:
@@ -252,7 +268,7 @@ class LltQuantizationController(QuantizationController):
         self._importance_steps = own.get("importance_steps", 0)
         if own.get("policy") is not None:
             self.policy = BitPolicy.from_dict(own["policy"], "compression state")
-            self._quantizers.apply(self.policy)
+            self.quantizers.apply(self.policy)
         super().load_state(state)
 
     def strip_model(
@@ -271,7 +287,7 @@ class LltQuantizationController(QuantizationController):
         if strip_format != StripFormat.NATIVE:
             msg = f"strip_format={strip_format} is not supported: use the default, StripFormat.NATIVE."
             raise ExportError(msg)
-        differing = self._quantizers.differing_from(policy)
+        differing = self.quantizers.differing_from(policy)
         if differing:
             msg = (
                 f"These quantizers do not have the policy's bits: {', '.join(differing)}. A state dict of another "
@@ -329,7 +345,7 @@ class LltQuantizationController(QuantizationController):
     def _final_indicators(self, indicators: IndicatorTable) -> IndicatorTable:
         if self._llt_config.importance.indicator != "normalized":
             return indicators
-        return normalize_by_data(indicators, self.model, self._quantizers, self.config)
+        return normalize_by_data(indicators, self.model, self.quantizers, self.config)
 
     def _adapt_batch_norms(self) -> None:
         try:

@@ -6,29 +6,39 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from nncf import NNCFConfig
 from nncf.common.logging import nncf_logger
 from nncf.torch.nncf_network import NNCFNetwork
+from nncf.torch.utils import is_main_process
+from rich.console import Console
 
 from llt_nncf.adapter.init_batches import InitBatches
 from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.artifacts import PairScoreTable
+from llt_nncf.artifacts import StepRecord
+from llt_nncf.artifacts import TrainingLog
 from llt_nncf.config import ImportanceConfig
 from llt_nncf.functional import training_mode
 from llt_nncf.indicators import JointTrainingResult
 from llt_nncf.indicators import QuantizerSet
-from llt_nncf.indicators import StepRecord
+from llt_nncf.indicators import TensorBoardLog
+from llt_nncf.indicators import TrainingProgress
+from llt_nncf.indicators import made_by_first_rank
 from llt_nncf.indicators import normalize_indicators
 from llt_nncf.indicators import open_quantizers
+from llt_nncf.indicators import score_pairs
 from llt_nncf.indicators import start_step_sizes
 from llt_nncf.indicators import train_indicators
 
 _START_SAMPLES = 256
 _LOG_EVERY = 50
 CHECKPOINT = "importance.ckpt"
+TRAINING_LOG = "importance.jsonl"
 
 # Keys of ``importance`` that say what to do with the training, not how to train.
-_NOT_TRAINING = ("where", "indicator", "start_values", "restore_weights")
+_NOT_TRAINING = ("where", "indicator", "start_values", "restore_weights", "tensorboard")
 
 
 def start_from_data(model: NNCFNetwork, quantizers: QuantizerSet, nncf_config: NNCFConfig, start_values: str) -> None:
@@ -45,6 +55,12 @@ def normalize_by_data(
     return normalize_indicators(indicators, model, quantizers, islice(batches, _count(batches)), batches.forward)
 
 
+def score_by_plugin(name: str, model: NNCFNetwork, quantizers: QuantizerSet, nncf_config: NNCFConfig) -> PairScoreTable:
+    """Returns the scores of a registered function on the registered loader; at several ranks those of the first."""
+    batches = InitBatches.for_training(nncf_config)
+    return made_by_first_rank(lambda: score_pairs(name, model, batches, quantizers))
+
+
 def train_at_initialization(
     model: NNCFNetwork,
     quantizers: QuantizerSet,
@@ -58,19 +74,22 @@ def train_at_initialization(
     """
     Trains the indicators on the registered loader and criterion.
 
-    With ``restore_weights`` everything but the step sizes is afterwards as it was before.
+    With ``restore_weights`` everything but the step sizes that are indicators is afterwards as it was before.
 
-    :param folder: Where the checkpoint is; ``None`` for none.
+    :param folder: Where checkpoint and logs are; ``None`` for none.
     :param read: Makes the final indicators of the trained ones, while the model is still the trained one.
     :return: What the training did, and the final indicators.
     :raises MissingInitArgsError: If no loader or criterion was registered.
     :raises TrainingDivergedError: If a loss or a gradient becomes NaN or infinite.
     """
     batches = InitBatches.for_training(nncf_config)
+    # Step sizes that nothing chooses between are no indicators: a few steps at importance.learning_rate can carry an
+    # 8-bit one far from the range that it was given.
+    trained = {id(q.raw_step_sizes) for q in quantizers.all() if len(q.candidate_bits) > 1}
     kept = {
         key: value.detach().clone()
-        for key, value in model.state_dict().items()
-        if importance.restore_weights and not key.endswith("raw_step_sizes")
+        for key, value in model.state_dict(keep_vars=True).items()
+        if importance.restore_weights and id(value) not in trained
     }
     options = {key: value for key, value in asdict(importance).items() if key not in _NOT_TRAINING}
     with ExitStack() as stack:
@@ -86,7 +105,7 @@ def train_at_initialization(
             batches.loss,
             candidate_bits=candidate_bits,
             checkpoint=None if folder is None else Path(folder) / CHECKPOINT,
-            on_step=_log_progress,
+            on_step=_observers(stack, None if folder is None else Path(folder), tensorboard=importance.tensorboard),
             **options,
         )
         indicators = read(result.indicators)
@@ -96,6 +115,21 @@ def train_at_initialization(
 
 def _count(batches: InitBatches) -> int:
     return max(1, _START_SAMPLES // batches.batch_size)
+
+
+def _observers(stack: ExitStack, folder: Path | None, *, tensorboard: bool) -> list[Callable[[StepRecord], Any]]:
+    """What shows the training to a person: a bar in a terminal or lines in a log, and files."""
+    if not is_main_process():
+        return []
+    found: list[Callable[[StepRecord], Any]] = [
+        stack.enter_context(TrainingProgress()) if Console().is_terminal else _log_progress
+    ]
+    if folder is not None:
+        found.append(TrainingLog(folder / TRAINING_LOG))
+        if tensorboard:
+            found.append(board := TensorBoardLog(folder / "tensorboard"))
+            stack.callback(board.close)
+    return found
 
 
 def _log_progress(record: StepRecord) -> None:

@@ -36,12 +36,14 @@ class LayerSurvey:
     :param weight_points: Layer name to the id of its weight quantization point.
     :param activation_points: Name of each activation quantizer to the id of its first quantization point.
     :param nodes: Layer name to the node in NNCF's graph.
+    :param model_inputs: Names of the activation quantizers of the model's inputs.
     """
 
     table: LayerTable
     weight_points: dict[str, int]
     activation_points: dict[str, int]
     nodes: dict[str, NNCFNode]
+    model_inputs: frozenset[str]
 
 
 def assign_candidates(
@@ -129,7 +131,15 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
         for name, point_id in activation_points.items()
         if name not in groups
     }
-    return LayerSurvey(LayerTable(tuple(rows.values()), unsearched), row_points, activation_points, nodes)
+    input_nodes = {node.node_name for node in graph.get_input_nodes()}
+    points = setup.quantization_points
+    model_inputs = frozenset(
+        name
+        for name, ids in zip(names, quantizers, strict=True)
+        if {points[point_id].target_point.target_node_name for point_id in ids} <= input_nodes
+    )
+    table = LayerTable(tuple(rows.values()), unsearched)
+    return LayerSurvey(table, row_points, activation_points, nodes, model_inputs)
 
 
 def _layer_nodes(graph: NNCFGraph) -> list[NNCFNode]:

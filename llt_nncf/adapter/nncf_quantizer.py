@@ -94,7 +94,7 @@ class NncfSwitchableQuantizer(BaseQuantizer):
         """Nothing to keep up to date: the levels follow from the core."""
 
     def enable_gradients(self) -> None:
-        self.core.raw_step_sizes.requires_grad_(True)
+        self.core.raw_step_sizes.requires_grad_(not self.core.keeps_range)
 
     def disable_gradients(self) -> None:
         self.core.raw_step_sizes.requires_grad_(False)

@@ -10,6 +10,8 @@ from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import check_section
 from llt_nncf.config import section_properties
 from llt_nncf.errors import ConfigError
+from llt_nncf.indicators import OWN_INDICATORS
+from llt_nncf.indicators import registered_indicators
 
 # Keys of NNCF's quantization algorithm that mean the same here; its own code reads them.
 _SHARED_KEYS = (
@@ -34,7 +36,7 @@ def full_properties() -> dict[str, Any]:
     for group, keys in (("weights", _WEIGHT_KEYS), ("activations", _ACTIVATION_KEYS)):
         properties = {key: theirs[group]["properties"][key] for key in keys}
         shared[group] = {"type": "object", "properties": properties, "additionalProperties": False}
-    return {**section_properties(), **shared}
+    return {**section_properties([*OWN_INDICATORS, *registered_indicators()]), **shared}
 
 
 def check_config(config: dict[str, Any]) -> None:
@@ -62,7 +64,10 @@ def register_schema() -> None:
     schema = NNCFConfig.schema()
     if ALGORITHM_NAME in schema["$defs"]:
         return
-    section = {"type": "object", "properties": full_properties(), "additionalProperties": False}
+    properties = full_properties()
+    # NNCF keeps this schema; scripts register their indicators later, and our own check knows which.
+    properties["importance"]["properties"]["indicator"] = {"type": "string"}
+    section = {"type": "object", "properties": properties, "additionalProperties": False}
     schema["$defs"][ALGORITHM_NAME] = section
     REF_VS_ALGO_SCHEMA[ALGORITHM_NAME] = section
     # The single-object and the array form of "compression" share one list: appended twice, it would match twice.

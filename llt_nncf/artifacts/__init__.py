@@ -17,4 +17,7 @@ from llt_nncf.artifacts.pair_score_table import PairScoreTable as PairScoreTable
 from llt_nncf.artifacts.reference import Reference as Reference
 from llt_nncf.artifacts.reference import weight_digest as weight_digest
 from llt_nncf.artifacts.scored_layers import load_scored_layers as load_scored_layers
+from llt_nncf.artifacts.step_record import StepRecord as StepRecord
+from llt_nncf.artifacts.training_log import TrainingCurves as TrainingCurves
+from llt_nncf.artifacts.training_log import TrainingLog as TrainingLog
 from llt_nncf.artifacts.validation_report import ValidationReport as ValidationReport

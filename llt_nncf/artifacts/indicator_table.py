@@ -56,11 +56,14 @@ class IndicatorTable:
 
     def save(self, path: Path | str) -> Path:
         """Saves table and indicators as one self-contained JSON file, atomically."""
-        kinds = {
+        return save_json(path, _SCHEMA, {"source": self.source, **self.table.to_dict(), **self.values_to_dict()})
+
+    def values_to_dict(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Returns the indicators as JSON-able values, without the layers."""
+        return {
             kind: {name: {str(b): v for b, v in values.items()} for name, values in getattr(self, kind).items()}
             for kind in ("weights", "activations")
         }
-        return save_json(path, _SCHEMA, {"source": self.source, **self.table.to_dict(), **kinds})
 
     @classmethod
     def load(cls, path: Path | str) -> "IndicatorTable":

@@ -44,6 +44,7 @@ class ImportanceConfig:
     on_nonfinite: str = "error"
     checkpoint_every: int = 100
     log_every: int = 10
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,10 @@ class LltConfig:
             for key in sorted(set(chosen) - _IN_ANY_LOOP):
                 if getattr(importance, key) != getattr(ImportanceConfig(), key):
                     faults.append(f'compression.importance.{key}: needs "where": "init"; your own loop decides it.')
+        own.setdefault("artifacts_dir", log_dir)
+        if importance.tensorboard and own["artifacts_dir"] is None:
+            faults.append("compression.importance.tensorboard: needs a folder; give compression.artifacts_dir.")
         if faults:
             raise ConfigError("\n".join(faults))
         own["candidate_bits"] = tuple(sorted(own.get("candidate_bits", cls.candidate_bits), reverse=True))
-        own.setdefault("artifacts_dir", log_dir)
         return cls(**own, importance=importance)

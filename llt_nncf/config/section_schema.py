@@ -1,5 +1,6 @@
 """JSON schema of the keys that the algorithm adds to NNCF's own."""
 
+from collections.abc import Sequence
 from typing import Any
 
 _BITS = {"type": "integer", "minimum": 2, "maximum": 8}
@@ -14,8 +15,12 @@ def _object(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "additionalProperties": False, **more}
 
 
-def section_properties() -> dict[str, Any]:
-    """Returns the ``properties`` of the section; the defaults are those of ``LltConfig``."""
+def section_properties(indicators: Sequence[str]) -> dict[str, Any]:
+    """
+    Returns the ``properties`` of the section; the defaults are those of ``LltConfig``.
+
+    :param indicators: What ``importance.indicator`` may be.
+    """
     return {
         "algorithm": {"const": "llt_quantization"},
         "candidate_bits": {
@@ -67,9 +72,10 @@ def section_properties() -> dict[str, Any]:
                     "default": "init",
                 },
                 "indicator": {
-                    "enum": ["step_size", "normalized", "statistics"],
+                    "enum": list(indicators),
                     "description": "step_size: the trained step sizes, as in the paper; normalized: over the tensor's "
-                    "standard deviation, times sqrt(n); statistics: the start values, without any training.",
+                    "standard deviation, times sqrt(n); statistics: the start values, without any training; or a "
+                    "function that was registered under this name.",
                     "default": "step_size",
                 },
                 "start_values": {
@@ -161,6 +167,11 @@ def section_properties() -> dict[str, Any]:
                     "default": True,
                 },
                 "log_every": {**_COUNT, "description": "Steps between two looks at the indicators.", "default": 10},
+                "tensorboard": {
+                    "type": "boolean",
+                    "description": "Event files in artifacts_dir/tensorboard; needs the package tensorboard.",
+                    "default": False,
+                },
             },
             description="Training of the importance indicators.",
         ),

@@ -15,8 +15,8 @@ class _LsqFunction(torch.autograd.Function):
     Forward is Eq. 1-2 of LSQ; backward is Eq. 3 (step size) and Eq. 5 (input).
 
     The input and the output are kept for the backward pass: the layers in front and behind mostly keep them anyway. An
-    output that was changed in place meanwhile (a residual ``+=``) is computed again. ``qmin`` and ``qmax`` are numbers,
-    or tensors of no dimension in a compiled graph that serves all bit-widths.
+    output that was changed in place meanwhile (a residual ``+=``), or let go by an earlier backward pass, is computed
+    again. ``qmin`` and ``qmax`` are numbers, or tensors of no dimension in a compiled graph that serves all bit-widths.
     """
 
     @staticmethod
@@ -35,8 +35,9 @@ class _LsqFunction(torch.autograd.Function):
         # A scalar of the step size would make a GPU wait and a compiler give up; sums in half precision lose too much.
         one_scalar = step_size.numel() == 1 and x.device.type == "cpu" and not torch.compiler.is_compiling()
         if one_scalar and x.dtype == grad_output.dtype == step_size.dtype and x.dtype in (torch.float32, torch.float64):
-            rounded, version = ctx.output
-            if rounded._version != version:
+            rounded, version = ctx.output or (None, None)
+            ctx.output = None  # the graph may live on, and its memory is what the next gradients need
+            if rounded is None or rounded._version != version:
                 rounded = _round_to_grid(x, step_size, qmin, qmax)
             gradients = _gradients_by_dot_products(grad_output, x, rounded, step_size.item(), qmin, qmax)
         else:

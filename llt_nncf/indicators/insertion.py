@@ -41,9 +41,12 @@ def insert_quantizers(
     """
     names = {module: name for name, module in model.named_modules() if isinstance(module, _LAYERS)}
     calls: list[tuple[Any, bool, int]] = []
+    reads_sample = set()
 
     def note(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         calls.append((module, bool((inputs[0] < 0).any()), output.numel() // len(sample)))
+        if inputs[0] is sample:
+            reads_sample.add(module)
 
     with training_mode(model, False), ExitStack() as hooks:
         for module in names:
@@ -61,6 +64,8 @@ def insert_quantizers(
         signed = any(is_signed for caller, is_signed, _ in calls if caller is module)
         weight = SwitchableQuantizer(bits, is_weight=True).to(module.weight.device)
         activation = SwitchableQuantizer(bits, signed=signed).to(module.weight.device)
+        if module in reads_sample:
+            activation.keep_range()
         count = module.weight.numel()
         # Every output element meets one filter.
         outputs = sum(elements for caller, _, elements in calls if caller is module)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,20 @@ from torch import Tensor
 from torch import nn
 
 from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.artifacts import StepRecord
+from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators.joint_step import JointStep
 from llt_nncf.indicators.quantizer_set import QuantizerSet
 from llt_nncf.indicators.random_state import random_state
 from llt_nncf.indicators.random_state import set_random_state
+from llt_nncf.indicators.rank_exchange import gathered
 from llt_nncf.indicators.rank_exchange import is_first_rank
 from llt_nncf.indicators.rank_exchange import made_by_first_rank
+from llt_nncf.indicators.rank_exchange import rank
+from llt_nncf.indicators.rank_exchange import rank_count
 from llt_nncf.indicators.rank_exchange import smallest_over_ranks
 from llt_nncf.indicators.ranking import RankingWindow
 from llt_nncf.indicators.ranking import ranking_tau
-from llt_nncf.indicators.step_record import StepRecord
 from llt_nncf.indicators.training_checkpoint import load_checkpoint
 from llt_nncf.indicators.training_checkpoint import save_checkpoint
 
@@ -68,7 +73,7 @@ def train_indicators(
     log_every: int = 10,
     checkpoint: Path | str | None = None,
     checkpoint_every: int = 100,
-    on_step: Callable[[StepRecord], None] | None = None,
+    on_step: Sequence[Callable[[StepRecord], None]] = (),
     **step_options: Any,
 ) -> JointTrainingResult:
     """
@@ -97,7 +102,8 @@ def train_indicators(
         indicators are saved. A resumed training gives bit-identical results on a CPU, given a loader that shuffles by
         PyTorch's generators.
     :param checkpoint_every: Steps between two checkpoints; there is one after every epoch too.
-    :param on_step: Called after each step.
+    :param on_step: Called after each step, one after the other: ``TrainingProgress``, ``TrainingLog``,
+        ``TensorBoardLog``, or whatever takes a ``StepRecord``.
     :param step_options: Options of ``JointStep``: ``momentum``, ``weight_decay``, ``sampled_policies`` and more.
     :return: The indicators and what was done.
     :raises TrainingDivergedError: If a loss or a gradient is NaN or infinite, after saving the state before that step.
@@ -111,6 +117,7 @@ def train_indicators(
         "max_steps": max_steps,
         "data_fraction": data_fraction,
         "accumulation_steps": accumulation_steps,
+        "ranks": rank_count(),
         **{key: value for key, value in step_options.items() if key != "teacher"},
     }
     start = quantizers.read_indicators("start values")
@@ -198,16 +205,18 @@ class _Run:
         total: int | None,
         *,
         log_every: int,
-        on_step: Callable[[StepRecord], None] | None,
+        on_step: Sequence[Callable[[StepRecord], None]],
     ) -> None:
         """One optimizer step with all that is noted about it."""
         before = random_state(None)
         try:
             losses, skipped = self.joint_step(batches, self.steps, rate_factor)
-        except Exception:
-            # The step has changed nothing yet: what was good before it is kept.
+        except Exception as error:
+            # The step has changed nothing yet: what was good before it is kept. Of several ranks all diverge at once,
+            # and can exchange what a checkpoint holds; after any other error one may be alone.
             self.batches_done -= len(batches)
-            self._save(before)
+            if rank_count() == 1 or isinstance(error, TrainingDivergedError):
+                self._save(before)
             raise
         self.steps += 1
         self.skipped += skipped is not None
@@ -219,9 +228,10 @@ class _Run:
         if self.steps % log_every == 0 or self.steps == total:
             indicators = self.joint_step.indicators(f"step sizes after {self.steps} steps")
             tau, from_start = self.ranking.update(self.steps, indicators), ranking_tau(indicators, self.start)
-        if on_step is not None:
-            rate = self.joint_step.learning_rate * rate_factor
-            on_step(StepRecord(self.steps, total, self.epoch, rate, losses, indicators, tau, from_start, skipped))
+        rate = self.joint_step.learning_rate * rate_factor
+        record = StepRecord(self.steps, total, self.epoch, rate, losses, indicators, tau, from_start, skipped)
+        for observe in on_step:
+            observe(record)
 
     def end_epoch(self) -> None:
         self.epoch, self.batches_done = self.epoch + 1, 0
@@ -232,15 +242,17 @@ class _Run:
         self._save(random_state(None))
 
     def _save(self, random: Mapping[str, Any]) -> None:
-        if self.checkpoint is None or not is_first_rank():
+        if self.checkpoint is None:
+            return
+        of_ranks = gathered({"epoch_random": self._epoch_random, "random": random})
+        if not is_first_rank():
             return
         state = {
             "joint_step": self.joint_step.state_dict(),
             "ranking": self.ranking.state_dict(),
             "start": {"weights": self.start.weights, "activations": self.start.activations},
             "counts": (self.steps, self.epoch, self.batches_done, self.counted, self.skipped, self.sums),
-            "epoch_random": self._epoch_random,
-            "random": random,
+            "of_ranks": of_ranks,
         }
         save_checkpoint(self.checkpoint, self.settings, state)
 
@@ -256,7 +268,8 @@ class _Run:
         self.ranking.load_state_dict(state["ranking"])
         self.start = IndicatorTable(self.start.table, **state["start"], source=self.start.source)
         self.steps, self.epoch, self.batches_done, self.counted, self.skipped, self.sums = state["counts"]
-        self._epoch_random, self._resumed_random = state["epoch_random"], state["random"]
+        own = state["of_ranks"][rank()]
+        self._epoch_random, self._resumed_random = own["epoch_random"], own["random"]
         if self.batches_done == 0:
             self._restore_random()
 

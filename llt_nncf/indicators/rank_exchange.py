@@ -20,9 +20,14 @@ def rank_count() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def rank() -> int:
+    """Returns the number of this process, from 0."""
+    return 0 if rank_count() == 1 else distributed.get_rank()
+
+
 def is_first_rank() -> bool:
     """Whether this process writes the files."""
-    return rank_count() == 1 or distributed.get_rank() == 0
+    return rank() == 0
 
 
 @torch.no_grad()
@@ -58,6 +63,19 @@ def smallest_over_ranks(number: int, device: torch.device) -> int:
     value = torch.tensor(number, device=device)
     distributed.all_reduce(value, op=distributed.ReduceOp.MIN)
     return int(value)
+
+
+def gathered(value: T) -> list[T]:
+    """
+    Returns what every rank has, in their order.
+
+    :param value: Picklable.
+    """
+    if rank_count() == 1:
+        return [value]
+    values: list[Any] = [None] * rank_count()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def made_by_first_rank(make: Callable[[], T]) -> T:

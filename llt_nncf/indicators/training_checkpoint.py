@@ -9,7 +9,7 @@ import torch
 from llt_nncf.artifacts import write_atomically
 from llt_nncf.errors import ArtifactError
 
-_SCHEMA = "llt_nncf.importance_checkpoint/1"
+_SCHEMA = "llt_nncf.importance_checkpoint/2"
 
 
 def save_checkpoint(path: Path | str, settings: dict[str, Any], state: dict[str, Any]) -> None:

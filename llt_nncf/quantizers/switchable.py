@@ -17,7 +17,6 @@ from llt_nncf.errors import InvalidTensorError
 from llt_nncf.functional import fake_quantize
 from llt_nncf.functional import fake_quantize_by_tensors
 from llt_nncf.functional import integer_range
-from llt_nncf.functional import lsq_step_size
 
 # Added to the magnitude of the parameter, so that no update can make a step size zero.
 _FLOOR = 1e-8
@@ -76,6 +75,7 @@ class SwitchableQuantizer(nn.Module):
         # In how many parts (ranks, accumulated batches) the batch of one optimizer step passes through an activation
         # quantizer: LSQ's gradient scale counts all of it.
         self.batch_parts = 1
+        self.keeps_range = False
         self.has_range = False  # set by whoever has given the 8-bit step size a range from statistics
         # Python mirrors of the two buffers: reading a buffer in every forward would synchronise a GPU each time.
         self._signed_value = signed
@@ -131,29 +131,21 @@ class SwitchableQuantizer(nn.Module):
             raise InvalidTensorError(msg)
         self.raw_step_sizes[self._index(num_bits)].copy_(step_size.expand(self.scale_shape) - _FLOOR)
 
-    @torch.no_grad()
-    def start_from(self, mean_abs: Tensor) -> None:
+    def keep_range(self) -> None:
         """
-        Sets every step size to LSQ's start value.
+        Leaves the step size untrained if 8 bits are the only candidate: made for a quantizer of the model's input.
 
-        :param mean_abs: Mean absolute value of the tensor, broadcastable to ``scale_shape``.
-        :raises InvalidTensorError: If a value is NaN or infinite.
+        No training changes what the input is, and at 8 bits the whole range costs nothing. To train the step size,
+        every pass would need the gradient of the first layer's input, which nothing else asks for.
+
+        NOTE: differs from the paper: there all step sizes are trained.
         """
-        for bits in self.candidate_bits:
-            self.set_step_size(bits, lsq_step_size(mean_abs, num_bits=bits, signed=self.signed))
+        self.keeps_range = self.candidate_bits == (8,)
+        self.raw_step_sizes.requires_grad_(not self.keeps_range)
 
     def magnitudes(self) -> Tensor:
         """Returns all step sizes without gradients, shape ``(len(candidate_bits), *scale_shape)``."""
         return self.raw_step_sizes.detach().abs() + _FLOOR
-
-    def indicator(self, num_bits: int) -> float:
-        """
-        The importance indicator of ``num_bits``: its step size, averaged over channels if there are several.
-
-        :param num_bits: One of the candidates.
-        :raises InvalidBitWidthError: If the quantizer does not hold ``num_bits``.
-        """
-        return float(self.step_size(num_bits).detach().double().mean())
 
     def forward(self, x: Tensor) -> Tensor:
         elements = max(x.numel(), 1) / math.prod(self.scale_shape) * (1 if self.is_weight else self.batch_parts)

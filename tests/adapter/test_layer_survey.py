@@ -43,6 +43,15 @@ def test_a_float_input_is_counted_at_8_bits(compress, residual):
 
 def test_per_channel_weights_have_a_step_size_per_channel(compress, residual):
     ctrl, _ = compress(residual, weights={"per_channel": True})
-    shapes = {name: quantizer.scale_shape for name, quantizer in ctrl._quantizers.weights.items()}
+    shapes = {name: quantizer.scale_shape for name, quantizer in ctrl.quantizers.weights.items()}
     assert shapes["conv2"] == (12, 1, 1, 1)
     assert shapes["fc"] == (4, 1)
+
+
+def test_the_range_of_the_models_input_alone_is_not_trained(compress, residual):
+    ctrl, _ = compress(residual)
+    kept = {
+        name for name, quantizer in ctrl.quantizers.activations.items() if not quantizer.raw_step_sizes.requires_grad
+    }
+    assert kept == {ctrl.table.by_name["conv1"].activation_group}
+    assert all(quantizer.raw_step_sizes.requires_grad for quantizer in ctrl.quantizers.weights.values())

@@ -1,4 +1,4 @@
-"""Two processes (gloo), each with half of the data: they agree on policy, bits, step sizes and weights."""
+"""Two processes of torchrun (gloo), each with half of the data: they agree on policy, bits, step sizes and weights."""
 
 import os
 import subprocess
@@ -19,8 +19,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 
-def work(rank, folder, where):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def work(folder, where):
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.ReLU(),
@@ -53,7 +54,7 @@ def work(rank, folder, where):
 
 
 if __name__ == "__main__":
-    torch.multiprocessing.spawn(work, sys.argv[1:], 2)
+    work(*sys.argv[1:])
 """
 
 
@@ -61,7 +62,8 @@ if __name__ == "__main__":
 def test_both_ranks_end_with_the_same_model(tmp_path, where):
     (tmp_path / "main.py").write_text(SCRIPT)
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "main.py", str(tmp_path), where]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "main.py", str(tmp_path), where]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))

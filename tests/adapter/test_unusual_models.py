@@ -127,7 +127,7 @@ def test_between_the_steps_of_importance_training_the_bits_are_the_highest(compr
     ctrl, _ = compress(residual, importance={"where": "training"})
     names = list(ctrl.policies())
     assert names == ["uniform-6", "uniform-5", "uniform-4", "uniform-3", "uniform-2", "sampled-0"]
-    assert all(quantizer.num_bits == max(quantizer.candidate_bits) for quantizer in ctrl._quantizers.all())
+    assert all(quantizer.num_bits == max(quantizer.candidate_bits) for quantizer in ctrl.quantizers.all())
 
 
 def test_a_resume_with_other_candidates_is_refused(compress, residual):

@@ -12,7 +12,7 @@ MINIMAL = {"algorithm": "llt_quantization", "budget": {"bitops_as": {"weight_bit
 
 
 def check(**keys):
-    check_section({**MINIMAL, **keys}, section_properties(), where="compression")
+    check_section({**MINIMAL, **keys}, section_properties(["step_size"]), where="compression")
 
 
 def test_a_minimal_section_passes_and_has_the_papers_defaults():
@@ -24,7 +24,7 @@ def test_a_minimal_section_passes_and_has_the_papers_defaults():
 
 
 def test_the_schemas_defaults_are_the_dataclasses():
-    properties = section_properties()
+    properties = section_properties(["step_size"])
     config = LltConfig.from_section(MINIMAL)
     for name, schema in properties.items():
         if "default" in schema:
@@ -77,6 +77,7 @@ def test_all_faults_are_reported_at_once():
         ({**MINIMAL, "policy": "a.json", "indicators": "b.json"}, "compression.indicators: has no effect"),
         ({**MINIMAL, "importance": {"where": "training", "max_steps": 3}}, "compression.importance.max_steps"),
         ({**MINIMAL, "importance": {"where": "training", "aggregation": "mean"}}, "compression.importance.aggregation"),
+        ({**MINIMAL, "importance": {"tensorboard": True}}, "compression.importance.tensorboard: needs a folder"),
     ],
 )
 def test_keys_that_contradict_each_other_are_refused(section, word):

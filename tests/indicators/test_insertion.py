@@ -33,6 +33,9 @@ def test_layers_are_found_in_order_with_macs_counted_by_hand():
     assert [layer.weight_count for layer in rows.values()] == [72, 108, 24, 12]
     assert [layer.weight_bits for layer in rows.values()] == [(8,), (6, 4, 2), (6, 4, 2), (8,)]
     assert [quantizer.signed for quantizer in quantizers.activations.values()] == [True, False, True, True]
+    # The range of the data is not trained, that of what the layers make of it is.
+    trained = [quantizer.raw_step_sizes.requires_grad for quantizer in quantizers.activations.values()]
+    assert trained == [False, True, True, True]
 
 
 def test_a_plain_model_trains_and_quantizes_weights_and_inputs():

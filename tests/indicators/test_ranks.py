@@ -54,3 +54,65 @@ def test_two_ranks_at_half_batch_are_one_at_full_batch(tmp_path):
         # Sums in another order, in float64, over ten steps.
         torch.testing.assert_close(first["net"][name], value, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(first["losses"], result.losses, rtol=1e-9, atol=1e-12)
+
+
+KILLED = """
+import os, signal, sys
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from tests.indicators.tiny_net import CANDIDATES, loss_fn, quantizer_set, started_net
+from llt_nncf.indicators import train_indicators
+
+
+class Noisy(Dataset):
+    # Augmented by the global generator, which is another one on each rank.
+    def __len__(self):
+        return 28
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(2, 5, 5, generator=generator) + 0.1 * torch.randn(2, 5, 5), index % 3
+
+
+def work(rank, folder, kill_at):
+    init = f"file://{folder}/rendezvous-{kill_at}"
+    torch.distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
+    net = started_net()
+    loader = DataLoader(Noisy(), batch_size=4, shuffle=True)
+    torch.manual_seed(rank)
+
+    def on_step(record):
+        if record.step == int(kill_at):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_indicators(
+        net, quantizer_set(net), loader, loss_fn, candidate_bits=CANDIDATES, epochs=2, on_step=[on_step],
+        checkpoint=f"{folder}/importance.ckpt", checkpoint_every=3,
+    )
+    torch.save(net.state_dict(), f"{folder}/rank{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(work, sys.argv[1:], 2)
+"""
+
+
+def test_two_ranks_that_are_killed_end_where_uninterrupted_ones_end(tmp_path):
+    ends = {}
+    for name, kills in (("whole", [0]), ("killed", [5, 0])):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "main.py").write_text(KILLED)
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+        for kill_at in kills:
+            command = [sys.executable, "main.py", str(folder), str(kill_at)]
+            done = subprocess.run(
+                command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
+            )
+            assert (done.returncode == 0) == (kill_at == 0), done.stderr
+        ends[name] = [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+    for rank in range(2):
+        for name, value in ends["whole"][rank].items():
+            assert torch.equal(ends["killed"][rank][name], value), name

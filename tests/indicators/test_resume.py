@@ -52,7 +52,7 @@ def on_step(record):
 result = train_indicators(
     net, quantizer_set(net), loader, loss_fn, candidate_bits=CANDIDATES, epochs=3, indicator_ema=0.9,
     stop_at_tau=1.0, tau_window=1000, log_every=2, checkpoint=f"{folder}/importance.ckpt", checkpoint_every=3,
-    on_step=on_step,
+    on_step=[on_step],
 )
 torch.save({"net": net.state_dict(), "losses": result.losses, "weights": result.indicators.weights}, f"{folder}/end.pt")
 """

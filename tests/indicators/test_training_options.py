@@ -99,7 +99,7 @@ def test_the_moving_average_of_the_indicators():
         loss_fn,
         candidate_bits=CANDIDATES,
         indicator_ema=0.8,
-        on_step=lambda record: history.append(net.conv_weight.indicator(3)),
+        on_step=[lambda record: history.append(net.conv_weight.step_size(3).item())],
     )
     average = history[0]
     for value in history[1:]:
@@ -111,14 +111,14 @@ def test_the_moving_average_of_the_indicators():
 def test_training_ends_once_the_ranking_is_stable():
     records = []
     net = started_net()
-    options = {"candidate_bits": CANDIDATES, "log_every": 1, "tau_window": 3, "on_step": records.append}
+    options = {"candidate_bits": CANDIDATES, "log_every": 1, "tau_window": 3, "on_step": [records.append]}
     result = train_indicators(net, quantizer_set(net), batches(12), loss_fn, stop_at_tau=1e-9, **options)
     assert result.stopped_stable
     assert result.steps == len(records) < 12
     assert [record.tau for record in records[:3]] == [None] * 3
     assert records[-1].tau >= 1e-9
     net = started_net()
-    result = train_indicators(net, quantizer_set(net), batches(12), loss_fn, **{**options, "on_step": None})
+    result = train_indicators(net, quantizer_set(net), batches(12), loss_fn, **{**options, "on_step": []})
     assert (result.steps, result.stopped_stable) == (12, False)
 
 
@@ -129,7 +129,7 @@ def test_bad_batches_can_be_skipped():
     records = []
     options = {"candidate_bits": CANDIDATES, **PLAIN, "max_steps": 3}
     result = train_indicators(
-        net, quantizer_set(net), data, loss_fn, on_nonfinite="skip", on_step=records.append, **options
+        net, quantizer_set(net), data, loss_fn, on_nonfinite="skip", on_step=[records.append], **options
     )
     assert (result.steps, result.skipped_steps) == (3, 1)
     assert "uniform-4" in records[1].skipped

@@ -10,9 +10,11 @@ from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.artifacts import TrainingCurves
 from llt_nncf.errors import ArtifactError
 from llt_nncf.plots import plot_bits
 from llt_nncf.plots import plot_indicators
+from llt_nncf.plots import plot_training
 
 BITS = (6, 4, 2)
 
@@ -40,7 +42,7 @@ def png_size(path: Path) -> tuple[int, int]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that would have been saved."""
     figures: list[Figure] = []
-    for module in ("bit_chart", "indicator_chart"):
+    for module in ("bit_chart", "indicator_chart", "training_chart"):
         monkeypatch.setattr(f"llt_nncf.plots.{module}.save_figure", lambda figure, path: figures.append(figure))
     return figures
 
@@ -114,3 +116,28 @@ def test_policy_of_another_model_is_refused(tmp_path: Path):
 def test_pyplot_and_its_global_state_are_not_imported():
     code = "import sys, llt_nncf.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], timeout=120).returncode == 0
+
+
+CURVES = TrainingCurves(
+    losses={"uniform-4": {1: 2.0, 2: 1.0}, "uniform-2": {1: 3.0, 2: 2.5}, "sampled-0": {1: 2.6, 2: 1.7}},
+    tau={2: 0.9},
+    tau_from_start={1: 1.0, 2: 0.8},
+    weights={("conv", 4): {1: 0.1, 2: 0.2}, ("conv", 2): {1: 0.0, 2: 0.1}, ("fixed", 8): {1: 0.1, 2: 1.4}},
+    activations={("input", 4): {1: 0.5, 2: 0.25}, ("input", 2): {1: 0.5, 2: 1.0}},
+)
+
+
+def test_a_training_is_drawn_as_losses_taus_and_multiples_of_the_first_indicators(drawn: list[Figure]):
+    plot_training(CURVES, "unused.png")
+    losses, taus, weights, activations = drawn[0].axes
+    assert [list(line.get_ydata()) for line in losses.lines if len(line.get_ydata())] == [[2, 1], [3, 2.5], [2.6, 1.7]]
+    assert [list(line.get_ydata()) for line in taus.lines] == [[0.9], [1.0, 0.8]]
+    # What began at zero has no multiple, and a fixed layer no indicator.
+    assert [list(line.get_ydata()) for line in weights.lines] == [[1, 2]]
+    assert [list(line.get_ydata()) for line in activations.lines] == [[1, 0.5], [1, 2]]
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["4 bits", "2 bits", "sampled policy"]
+
+
+@pytest.mark.parametrize("curves", [CURVES, TrainingCurves(losses={"uniform-4": {1: 2.0}})])
+def test_a_training_of_any_length_gives_a_picture(curves: TrainingCurves, tmp_path: Path):
+    assert png_size(plot_training(curves, tmp_path / "training.png"))[0] == 1575

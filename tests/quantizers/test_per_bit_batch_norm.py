@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from llt_nncf.functional import fake_quantize
+from llt_nncf.functional import lsq_step_size
 from llt_nncf.quantizers import PerBitBatchNorm
 from llt_nncf.quantizers import SwitchableQuantizer
 
@@ -40,7 +41,9 @@ class Net(nn.Module):
             }
         )
         for name, quantizer in self.quantizers.items():
-            quantizer.start_from(self.convs[name].weight.detach().abs().mean())
+            for bits in quantizer.candidate_bits:
+                mean_abs = self.convs[name].weight.detach().abs().mean()
+                quantizer.set_step_size(bits, lsq_step_size(mean_abs, num_bits=bits, signed=True))
             quantizer.requires_grad_(False)
         for norm in self.norms.values():
             if norm.affine:

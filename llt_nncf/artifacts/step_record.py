@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.artifacts.indicator_table import IndicatorTable
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,126 @@
+"""The course of an importance training as a file: one line of JSON for each optimizer step."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+from llt_nncf.artifacts.json_file import typed
+from llt_nncf.artifacts.json_file import write_atomically
+from llt_nncf.artifacts.step_record import StepRecord
+from llt_nncf.errors import ArtifactError
+
+_SCHEMA = "llt_nncf.training_log/1"
+
+
+class TrainingLog:
+    """
+    Appends a line for every record that it is called with, so that the file can be watched while the training runs.
+
+    A resumed training goes on in the file of the killed one: steps that it does again replace their first lines, and so
+    does a training from the start. The first line names the schema.
+
+    :param path: The ``.jsonl`` file; missing folders are made with the first record.
+    """
+
+    def __init__(self, path: Path | str):
+        self._path = Path(path)
+        self._began = False
+
+    def __call__(self, record: StepRecord) -> None:
+        """Appends one step."""
+        if not self._began:
+            lines = [json.dumps({"schema": _SCHEMA}), *self._lines_before(record.step)]
+            write_atomically(self._path, lambda temporary: temporary.write_text("\n".join(lines) + "\n", "utf-8"))
+            self._began = True
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_to_dict(record), allow_nan=False) + "\n")
+
+    def _lines_before(self, step: int) -> list[str]:
+        if step == 1 or not self._path.exists():
+            return []
+        return [json.dumps(row) for row in _load_rows(self._path) if row["step"] < step]
+
+
+@dataclass(frozen=True)
+class TrainingCurves:
+    """
+    What a training log holds, as curves: step to value.
+
+    :param losses: Name of the pass (``uniform-6``, ..., ``sampled-0``) to its losses.
+    :param tau: Kendall's tau of the layers' ranking against that of a window ago.
+    :param tau_from_start: The same against the ranking by the start values.
+    :param weights: (Layer, bit-width) to its indicators.
+    :param activations: (Activation group, bit-width) to its indicators.
+    :param skipped: Step to the reason why its update was left out.
+    """
+
+    losses: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    tau: Mapping[int, float] = field(default_factory=dict)
+    tau_from_start: Mapping[int, float] = field(default_factory=dict)
+    weights: Mapping[tuple[str, int], Mapping[int, float]] = field(default_factory=dict)
+    activations: Mapping[tuple[str, int], Mapping[int, float]] = field(default_factory=dict)
+    skipped: Mapping[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "TrainingCurves":
+        """
+        Loads the file of a ``TrainingLog``; a last line that was cut off is left out.
+
+        :raises ArtifactError: If the file is missing or malformed.
+        """
+        curves: dict[str, dict[Any, Any]] = {name: {} for name in cls.__dataclass_fields__}
+        try:
+            for row in _load_rows(Path(path)):
+                step = row["step"]
+                for name, loss in typed(row["losses"], dict).items():
+                    if loss is not None:  # it was not finite
+                        curves["losses"].setdefault(name, {})[step] = typed(loss, float)
+                for key, kind in (("tau", float), ("tau_from_start", float), ("skipped", str)):
+                    if row.get(key) is not None:
+                        curves[key][step] = typed(row[key], kind)
+                for key in ("weights", "activations"):
+                    for name, values in typed(row.get(key, {}), dict).items():
+                        for bits, value in typed(values, dict).items():
+                            curves[key].setdefault((name, int(bits)), {})[step] = typed(value, float)
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{path}: not a training log: {error!r}"
+            raise ArtifactError(msg) from error
+        return cls(**curves)
+
+
+def _to_dict(record: StepRecord) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "step": record.step,
+        "epoch": record.epoch,
+        "learning_rate": record.learning_rate,
+        "losses": {name: loss if math.isfinite(loss) else None for name, loss in record.losses.items()},
+    }
+    if record.indicators is not None:
+        row |= {"tau": record.tau, "tau_from_start": record.tau_from_start, **record.indicators.values_to_dict()}
+    if record.skipped is not None:
+        row["skipped"] = record.skipped
+    return row
+
+
+def _load_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of the steps; without a last line that a kill has cut off."""
+    try:
+        first, *lines = path.read_text(encoding="utf-8").split("\n")
+        lines.pop()  # what follows the last line break is empty, or not whole
+        schema, rows = json.loads(first)["schema"], [json.loads(line) for line in lines]
+        for row in rows:
+            typed(row["step"], int)
+    except FileNotFoundError:
+        msg = f"{path}: no such file."
+        raise ArtifactError(msg) from None
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        msg = f"{path}: not a training log: {error!r}. Delete it, or name another artifacts_dir."
+        raise ArtifactError(msg) from error
+    if schema != _SCHEMA:
+        msg = f"{path}: the schema is {schema!r}, and must be {_SCHEMA!r}. Delete it, or name another artifacts_dir."
+        raise ArtifactError(msg)
+    return rows
