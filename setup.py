@@ -36,7 +36,7 @@ setup(
     extras_require={
         "samples": SAMPLES,
         "tensorboard": ["tensorboard"],
-        "dev": ["pytest", "ruff", "mypy", "tensorboard", *SAMPLES],
+        "dev": ["pytest", "hypothesis", "ruff", "mypy", "tensorboard", *SAMPLES],
     },
     entry_points={"console_scripts": ["llt-nncf = llt_nncf.cli.main:main"]},
 )

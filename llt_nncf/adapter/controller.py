@@ -1,6 +1,8 @@
 """The controller: what a training script holds on to."""
 
 import copy
+import math
+from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import nullcontext
 from contextlib import suppress
@@ -34,6 +36,8 @@ from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.scheduler import LltScheduler
 from llt_nncf.adapter.statistics import LltStatistics
 from llt_nncf.adapter.statistics import policy_table
+from llt_nncf.allocation import Allocation
+from llt_nncf.allocation import Restrictions
 from llt_nncf.allocation import allocate_bits
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
@@ -42,7 +46,9 @@ from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.artifacts import TrainingCurves
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
+from llt_nncf.cost import Budget
 from llt_nncf.errors import ExportError
+from llt_nncf.errors import InvalidIndicatorError
 from llt_nncf.errors import SearchNotProvenError
 from llt_nncf.errors import StageError
 from llt_nncf.export import export_onnx
@@ -105,13 +111,8 @@ class LltQuantizationController(QuantizationController):
         self._broadcast_initialized_params_for_each_quantizer()
         if config.budget is not None and config.policy is None and config.indicators is None:
             # Searches once on the start values, so that a budget that cannot be met ends here and not after training.
-            with suppress(SearchNotProvenError):
-                allocate_bits(
-                    self.quantizers.read_indicators("start values"),
-                    config.budget,
-                    alpha=config.alpha,
-                    time_limit_s=config.search_time_limit_s,
-                )
+            with suppress(SearchNotProvenError, InvalidIndicatorError):
+                self._allocate(self.quantizers.read_indicators("start values"), config.budget)
         if config.policy is not None:
             self.apply_policy(BitPolicy.load(config.policy))
         elif config.indicators is not None:
@@ -183,12 +184,19 @@ class LltQuantizationController(QuantizationController):
         for quantizer in self.quantizers.all():
             quantizer.num_bits = max(quantizer.candidate_bits)
 
-    def search(self, indicators: IndicatorTable | PairScoreTable | None = None) -> BitPolicy:
+    def search(
+        self,
+        indicators: IndicatorTable | PairScoreTable | None = None,
+        *,
+        evaluate: Callable[[BitPolicy], float] | None = None,
+    ) -> BitPolicy:
         """
         Finds the policy of the least summed importance within the budget, and switches to it.
 
         :param indicators: Indicators of this model's layers, or scores of their pairs of bits; by default the step
             sizes as they are now.
+        :param evaluate: Called for each of the ``search.k_best`` best policies, with the model switched to it and its
+            batch norms adapted; the policy with the smallest result is taken. For example the loss on a few batches.
         :return: The policy, also in ``self.policy``.
         :raises StageError: If the script's loop was to train the indicators and never went through ``policies()``, or
             the config has no budget.
@@ -218,11 +226,17 @@ class LltQuantizationController(QuantizationController):
             )
             raise StageError(msg)
         self.indicators = indicators if isinstance(indicators, IndicatorTable) else None
-        allocation = allocate_bits(
-            indicators, config.budget, alpha=config.alpha, time_limit_s=config.search_time_limit_s
-        )
-        self.apply_policy(allocation.policy)
-        return allocation.policy
+        allocation = self._allocate(indicators, config.budget, k_best=config.search.k_best if evaluate else 1)
+        policy = allocation.policy
+        if evaluate is not None:
+            losses = {}
+            for index, ranked in enumerate(allocation.ranking):
+                self._switch_to(ranked.policy)
+                losses[index] = evaluate(ranked.policy)
+            best = min(losses, key=lambda index: (math.isnan(losses[index]), losses[index]))
+            policy = allocation.ranking[best].policy
+        self.apply_policy(policy)
+        return policy
 
     def apply_policy(self, policy: BitPolicy) -> None:
         """
@@ -230,11 +244,27 @@ class LltQuantizationController(QuantizationController):
 
         :raises ArtifactError: If the policy does not fit the model's layers.
         """
-        self.quantizers.apply(policy)
-        self.policy = policy
+        self._switch_to(policy)
         self._save("policy.json", policy)
         nncf_logger.info(f"Bit-widths in use:\n{policy_table(self.table, policy)}")
+
+    def _switch_to(self, policy: BitPolicy) -> None:
+        self.quantizers.apply(policy)
+        self.policy = policy
         self._adapt_batch_norms()
+
+    def _allocate(self, indicators: IndicatorTable | PairScoreTable, budget: Budget, *, k_best: int = 1) -> Allocation:
+        config, search = self._llt_config, self._llt_config.search
+        return allocate_bits(
+            indicators,
+            budget,
+            alpha=config.alpha,
+            restrictions=Restrictions(search.weight_bits, search.activation_bits, search.weight_only, search.tied),
+            outliers=search.outliers,
+            k_best=k_best,
+            tolerance=search.tolerance,
+            time_limit_s=config.search_time_limit_s,
+        )
 
     def require_policy(self) -> BitPolicy:
         """

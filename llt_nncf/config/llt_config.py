@@ -1,9 +1,12 @@
 """The section's values, with defaults filled in."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from typing import Any
 
+from llt_nncf.artifacts import CostTable
 from llt_nncf.cost import Budget
 from llt_nncf.errors import ConfigError
 
@@ -48,6 +51,19 @@ class ImportanceConfig:
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    """Options of the search; the fields are the keys of the section's ``search``."""
+
+    outliers: str = "repair"
+    tolerance: float = 0.0
+    k_best: int = 10
+    weight_only: bool = False
+    tied: bool = False
+    weight_bits: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    activation_bits: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class LltConfig:
     """
     The section's own values; those that NNCF reads (``initializer``, ``weights``, scopes) stay with NNCF.
@@ -60,6 +76,7 @@ class LltConfig:
     budget: Budget | None = None
     alpha: float | str = 1.0
     search_time_limit_s: float = 60.0
+    search: SearchConfig = SearchConfig()
     importance: ImportanceConfig = ImportanceConfig()
     indicators: str | None = None
     policy: str | None = None
@@ -73,19 +90,18 @@ class LltConfig:
         :param section: A section that ``check_section`` let pass.
         :param log_dir: The config's ``log_dir``, the default of ``artifacts_dir``.
         :raises ConfigError: If neither a budget nor a policy is given, or keys contradict each other.
+        :raises ArtifactError: If a cost table of the budget is missing or malformed.
+        :raises BudgetError: If limits of the budget contradict each other.
         """
         own = {key: section[key] for key in cls.__dataclass_fields__ if key in section}
         chosen = dict(own.pop("importance", {}))
         if "learning_rate_per_bit" in chosen:
             chosen["learning_rate_per_bit"] = {int(b): rate for b, rate in chosen["learning_rate_per_bit"].items()}
         importance = ImportanceConfig(**chosen)
+        search = SearchConfig(**own.pop("search", {}))
         faults = []
         if "budget" in own:
-            limits = dict(own["budget"])
-            if "bitops_as" in limits:
-                uniform = limits["bitops_as"]
-                limits["bitops_as"] = (uniform["weight_bits"], uniform["activation_bits"])
-            own["budget"] = Budget(**limits)
+            own["budget"] = _budget(own["budget"])
         elif "policy" not in own:
             faults.append(
                 'compression.budget: missing; give for example {"bitops_as": {"weight_bits": 3, "activation_bits": 3}}.'
@@ -102,4 +118,15 @@ class LltConfig:
         if faults:
             raise ConfigError("\n".join(faults))
         own["candidate_bits"] = tuple(sorted(own.get("candidate_bits", cls.candidate_bits), reverse=True))
-        return cls(**own, importance=importance)
+        return cls(**own, search=search, importance=importance)
+
+
+def _budget(limits: Mapping[str, Any]) -> Budget:
+    values = dict(limits)
+    if "bitops_as" in values:
+        values["bitops_as"] = (values["bitops_as"]["weight_bits"], values["bitops_as"]["activation_bits"])
+    if "latency_table" in values:
+        values["latency_table"] = CostTable.load(values["latency_table"])
+    values["tables"] = tuple((CostTable.load(row["path"]), row["most"]) for row in values.get("tables", ()))
+    values["without_fixed"] = tuple(values.get("without_fixed", ()))
+    return Budget(**values)

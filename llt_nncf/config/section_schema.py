@@ -5,6 +5,12 @@ from typing import Any
 
 _BITS = {"type": "integer", "minimum": 2, "maximum": 8}
 _UNIFORM_BITS = {"type": "integer", "minimum": 1, "maximum": 32}
+_BITS_BY_PATTERN = {
+    "type": "object",
+    "additionalProperties": {"type": "array", "items": _BITS, "minItems": 1, "uniqueItems": True},
+    "description": "Pattern of layer names, as of file names, to the bits that these layers may have.",
+    "default": {},
+}
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
 _COUNT = {"type": "integer", "minimum": 1}
 _SHARE = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
@@ -52,6 +58,23 @@ def section_properties(indicators: Sequence[str]) -> dict[str, Any]:
                     "description": "At least this many times smaller than 32-bit weights, fixed layers included.",
                 },
                 "weight_mib": {**_POSITIVE, "description": "At most this size of all weights, in 2**20 bytes."},
+                "average_weight_bits": {**_POSITIVE, "description": "At most this many bits per weight."},
+                "average_activation_bits": {
+                    **_POSITIVE,
+                    "description": "At most this many bits of a layer's input, each layer counting by its MACs.",
+                },
+                "latency_ms": {**_POSITIVE, "description": "At most this many milliseconds, by latency_table."},
+                "latency_table": {"type": "string", "description": "File made by llt-nncf latency-table."},
+                "tables": {
+                    "type": "array",
+                    "items": _object({"path": {"type": "string"}, "most": _POSITIVE}, required=["path", "most"]),
+                    "description": "Further cost tables, and the most that each may add up to.",
+                },
+                "without_fixed": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "description": "Names of limits that leave out the fixed layers.",
+                },
             },
             minProperties=1,
             description="What the policy may cost; any combination at once.",
@@ -63,6 +86,34 @@ def section_properties(indicators: Sequence[str]) -> dict[str, Any]:
             "default": 1.0,
         },
         "search_time_limit_s": {**_POSITIVE, "default": 60.0},
+        "search": _object(
+            {
+                "outliers": {
+                    "enum": ["repair", "keep", "error"],
+                    "description": "Indicators that fall as the bits do: mended, taken as they are, or refused.",
+                    "default": "repair",
+                },
+                "tolerance": {**_NOT_NEGATIVE, "description": "Relative gap to stop at; 0: proven.", "default": 0.0},
+                "k_best": {
+                    **_COUNT,
+                    "description": "So many of the best policies are ranked by compression_ctrl.search(evaluate=...).",
+                    "default": 10,
+                },
+                "weight_only": {
+                    "type": "boolean",
+                    "description": "Activations stay at their highest candidate.",
+                    "default": False,
+                },
+                "tied": {
+                    "type": "boolean",
+                    "description": "Weights and input of a layer get the same bits.",
+                    "default": False,
+                },
+                "weight_bits": _BITS_BY_PATTERN,
+                "activation_bits": _BITS_BY_PATTERN,
+            },
+            description="Options of the search, and restrictions on what it may choose.",
+        ),
         "importance": _object(
             {
                 "where": {

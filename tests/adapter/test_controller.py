@@ -135,6 +135,26 @@ def test_saved_indicators_and_policies_skip_the_stages_before(compress, residual
     assert third.indicators is None
 
 
+def test_the_best_policies_are_ranked_by_the_callers_own_measure(compress, residual, tmp_path):
+    budget = {"bitops_as": {"weight_bits": 4, "activation_bits": 4}}
+    ctrl, model = compress(residual, budget=budget, search={"k_best": 4, "weight_bits": {"conv2": [4, 3]}})
+    first, seen = ctrl.policy, []
+
+    def evaluate(policy):
+        assert ctrl.quantizers.differing_from(policy) == []
+        seen.append(policy)
+        return math.nan if len(seen) == 1 else abs(len(seen) - 3)
+
+    chosen = ctrl.search(ctrl.indicators, evaluate=evaluate)
+    assert len({tuple(policy.bits.values()) for policy in seen}) == 4
+    assert seen[0].bits == first.bits
+    assert all(policy.bits["conv2"][0] in (4, 3) for policy in seen)
+    assert chosen is seen[2]
+    assert ctrl.policy is chosen
+    assert ctrl.quantizers.differing_from(chosen) == []
+    assert BitPolicy.load(tmp_path / "artifacts" / "policy.json").bits == chosen.bits
+
+
 def test_in_the_users_loop_the_search_fires_at_the_epoch_boundary(compress, residual, loader):
     ctrl, model = compress(residual, importance={"where": "training", "epochs": 2})
     assert ctrl.policy is None

@@ -2,10 +2,14 @@
 
 import pytest
 
+from llt_nncf.artifacts import CostTable
 from llt_nncf.config import ImportanceConfig
 from llt_nncf.config import LltConfig
+from llt_nncf.config import SearchConfig
 from llt_nncf.config import check_section
 from llt_nncf.config import section_properties
+from llt_nncf.cost import Budget
+from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ConfigError
 
 MINIMAL = {"algorithm": "llt_quantization", "budget": {"bitops_as": {"weight_bits": 3, "activation_bits": 3}}}
@@ -50,6 +54,10 @@ def test_the_schemas_defaults_are_the_dataclasses():
         ({"alpha": "autom"}, ["compression.alpha='autom'", "auto"]),
         ({"budget": {}}, ["compression.budget: is empty", "gbitops"]),
         ({"budget": {"gbitops": -1}}, ["compression.budget.gbitops=-1", "above 0"]),
+        ({"budget": {"tables": [{"path": "x"}]}}, ["compression.budget.tables[0]", "'most'"]),
+        ({"search": {"outlier": "keep"}}, ["compression.search.outlier: unknown key", "'outliers'"]),
+        ({"search": {"outliers": "drop"}}, ["compression.search.outliers='drop'", "'repair', 'keep', 'error'"]),
+        ({"search": {"weight_bits": {"a": [9]}}}, ["compression.search.weight_bits.a[0]=9", "at most 8"]),
         ({"budget": {"bitops_as": {"weight_bits": 3}}}, ["compression.budget.bitops_as", "'activation_bits'"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
@@ -59,6 +67,28 @@ def test_a_fault_is_named_with_path_value_and_remedy(keys, words):
         check(**keys)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_the_search_section_is_read_and_its_defaults_are_the_dataclasses():
+    assert LltConfig.from_section(MINIMAL).search == SearchConfig()
+    properties = section_properties(["step_size"])["search"]["properties"]
+    assert {name: schema["default"] for name, schema in properties.items()} == vars(SearchConfig())
+    section = {**MINIMAL, "search": {"k_best": 3, "tied": True, "weight_bits": {"a.*": [4, 2]}}}
+    check(search=section["search"])
+    assert LltConfig.from_section(section).search == SearchConfig(k_best=3, tied=True, weight_bits={"a.*": [4, 2]})
+
+
+def test_cost_tables_of_the_budget_are_loaded(tmp_path):
+    latency = CostTable("latency", "ms", {"a": {(4, 2): 1.0}}, "by hand")
+    energy = CostTable("energy", "mJ", {"a": {(4, 2): 2.0}}, "by hand")
+    paths = [str(table.save(tmp_path / f"{table.name}.json")) for table in (latency, energy)]
+    budget = {"latency_ms": 1.5, "latency_table": paths[0], "tables": [{"path": paths[1], "most": 3}]}
+    check(budget={**budget, "without_fixed": ["energy"]})
+    found = LltConfig.from_section({**MINIMAL, "budget": {**budget, "without_fixed": ["energy"]}}).budget
+    expected = Budget(latency_ms=1.5, latency_table=latency, tables=((energy, 3),), without_fixed=("energy",))
+    assert found == expected
+    with pytest.raises(ArtifactError, match="none.json"):
+        LltConfig.from_section({**MINIMAL, "budget": {**budget, "latency_table": str(tmp_path / "none.json")}})
 
 
 def test_all_faults_are_reported_at_once():

@@ -5,9 +5,11 @@ import math
 import pytest
 
 from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import CostTable
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.cost import AXES
 from llt_nncf.cost import Budget
 from llt_nncf.cost import PolicyCost
 from llt_nncf.errors import BudgetError
@@ -19,6 +21,8 @@ TABLE = LayerTable(
         Layer("last", 50, 500, "last", (4, 2), (8,)),
     )
 )
+
+PAIRS = [(w, a) for w in (8, 6, 4, 2) for a in (8, 6, 4, 2)]
 
 
 def test_each_limit_is_the_integer_worked_out_by_hand():
@@ -40,6 +44,62 @@ def test_costs_are_per_layer_and_bits_and_units_are_the_budgets_own():
     assert size.in_unit(2600 * 4) == 8.0
 
 
+def test_averages_and_tables_are_the_integers_worked_out_by_hand():
+    energy = CostTable("energy", "mJ", {name: dict.fromkeys(PAIRS, 1.25) for name in ("first", "middle", "last")})
+    budget = Budget(average_weight_bits=4.5, average_activation_bits=5.0, tables=((energy, 3.3),))
+    weights, activations, table = budget.limits(TABLE)
+    assert weights.limit == 4.5 * (100 + 2000 + 500)
+    assert (weights.cost(TABLE.layers[1], 4, 2), weights.in_unit(2600 * 4)) == (2000 * 4, 4.0)
+    assert activations.limit == 5 * (1000 + 300 + 50)
+    assert (activations.cost(TABLE.layers[1], 4, 2), activations.in_unit(1350 * 3)) == (300 * 2, 3.0)
+    assert table.in_unit(table.limit) == 3.3
+    first, middle, last = TABLE.layers
+    assert table.in_unit(table.cost(first, 8, 8) + table.cost(middle, 4, 2) + table.cost(last, 2, 8)) == 3.75
+    # In units of the budget: one more of them is so many of the integers.
+    assert weights.price_size == 2600
+    assert table.in_unit(round(table.price_size)) == 1.0
+
+
+def test_limits_without_fixed_layers_count_the_others_alone():
+    latency = CostTable("latency", "ms", {name: dict.fromkeys(PAIRS, 0.5) for name in ("middle", "last")})
+    every = {"gbitops": 1.0, "bitops_as": (3, 5), "compression_ratio": 8.0, "weight_mib": 1.0}
+    every |= {"average_weight_bits": 4.0, "average_activation_bits": 4.0, "latency_ms": 1.0}
+    budget = Budget(**every, latency_table=latency, without_fixed=tuple(every))
+    limits = {limit.name: limit for limit in budget.limits(TABLE)}
+    assert list(limits) == list(every)
+    first, middle, last = TABLE.layers
+    for name, limit in limits.items():
+        assert (limit.cost(first, 8, 8), limit.cost(middle, 4, 4) > 0) == (0, True), name
+    assert limits["bitops_as"].limit == 300 * 3 * 5 + 50 * 3 * 8
+    assert limits["compression_ratio"].limit == 32 * 2500 // 8
+    assert limits["average_weight_bits"].in_unit(4 * 2500) == 4.0
+    assert limits["average_activation_bits"].in_unit(4 * 350) == 4.0
+    # "last" is fixed in its input alone, so it counts.
+    assert limits["gbitops"].cost(last, 4, 8) == 50 * 4 * 8
+
+
+def test_a_table_that_lacks_a_pair_is_refused_with_the_place():
+    energy = CostTable("energy", "mJ", {name: {(8, 8): 1.0, (4, 8): 1.0} for name in ("first", "last")})
+    with pytest.raises(BudgetError, match=r"'energy' has no cost for 'middle' w6a6, .*'last' w2a8"):
+        Budget(tables=((energy, 1.0),)).limits(TABLE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"latency_ms": 1.0}, "latency_ms and latency_table must be given together"),
+        ({"gbitops": 1.0, "latency_table": CostTable("latency", "ms", {})}, "must be given together"),
+        ({"latency_ms": 1.0, "latency_table": CostTable("latency", "us", {})}, "is in 'us', and must be in 'ms'"),
+        ({"gbitops": 1.0, "without_fixed": ("size",)}, "without_fixed names 'size', and the limits given are gbitops"),
+        ({"tables": ((CostTable("energy", "mJ", {}), 0.0),)}, "energy=0.0 must be a positive"),
+        ({"gbitops": 1.0, "tables": ((CostTable("gbitops", "", {}), 1.0),)}, "'gbitops' is given twice"),
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused(fields, words):
+    with pytest.raises(BudgetError, match=words):
+        Budget(**fields)
+
+
 @pytest.mark.parametrize("weight_bits", [6, 4, 2])
 @pytest.mark.parametrize("activation_bits", [6, 4, 2])
 def test_a_reported_total_given_back_as_a_limit_is_just_met(weight_bits, activation_bits):
@@ -58,7 +118,7 @@ def test_bitops_as_gives_the_same_inequality_as_leaving_the_fixed_layers_out_on_
 
 
 @pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "4", True], ids=str)
-@pytest.mark.parametrize("name", ["gbitops", "compression_ratio", "weight_mib"])
+@pytest.mark.parametrize("name", [axis for axis in AXES if axis != "latency_ms"])
 def test_a_limit_that_is_not_positive_and_finite_is_refused_by_name(name, value):
     with pytest.raises(BudgetError, match=f"{name}={value!r} must be a positive, finite number"):
         Budget(**{name: value})
