@@ -133,7 +133,8 @@ def build_problem(
     steps = np.ones(len(limits), np.int64)
     for k, limit in enumerate(limits):
         for row, layer, (a, w) in zip(costs[k], layers, sizes, strict=True):
-            values = np.array([[limit.cost(layer, w, a) for w in layer.weight_bits] for a in layer.activation_bits])
+            values = limit.cost(layer, np.array(layer.weight_bits), np.array(layer.activation_bits)[:, None])
+            values = np.broadcast_to(values, (a, w))
             smallest[k] += values.min()
             row[:a, :w] = values - values.min()
         steps[k] = max(1, np.gcd.reduce(costs[k], axis=None))

@@ -27,12 +27,10 @@ class Enumerated:
 
     :param choices: The best of them, the best first.
     :param is_complete: Whether no policy was dropped, so that these are the best of all.
-    :param open_columns: Whether (layer, activation bits, weight bits) may be part of such a policy, ``(L, A, W)``.
     """
 
     choices: tuple[Choice, ...]
     is_complete: bool
-    open_columns: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -62,30 +60,55 @@ class _Decision(NamedTuple):
     weights: Integers
 
 
+def nearby_relaxations(problem: ChoiceProblem, relaxed: Relaxed) -> list[Relaxed]:
+    """Returns the relaxation at the best prices, and those at prices around them."""
+    result = [relaxed]
+    for k in np.flatnonzero(relaxed.multipliers):
+        for factor in _PRICE_FACTORS:
+            multipliers = relaxed.multipliers.copy()
+            multipliers[k] *= factor
+            result.append(relax(problem, multipliers))
+    return result
+
+
+def open_columns(problem: ChoiceProblem, relaxations: Sequence[Relaxed], ceiling: float) -> NDArray[np.bool_]:
+    """
+    Returns whether (layer, activation bits, weight bits) may be part of a policy up to the ceiling, ``(L, A, W)``.
+
+    A policy with a column has at least the objective ``bound + detour``, at any prices.
+    """
+    most = _with_rounding(problem, relaxations[0], ceiling)
+    return np.logical_and.reduce([relaxed.detours <= most - relaxed.bound for relaxed in relaxations])
+
+
 def enumerate_policies(
-    problem: ChoiceProblem, relaxed: Relaxed, *, ceiling: float, width: int, count: int
+    problem: ChoiceProblem,
+    relaxations: Sequence[Relaxed],
+    columns: NDArray[np.bool_],
+    *,
+    ceiling: float,
+    width: int,
+    count: int,
 ) -> Enumerated:
     """
     Extends all partial policies by one layer after the other, and drops those whose bound exceeds the ceiling.
 
     :param problem: The problem.
-    :param relaxed: Its relaxation at the best prices.
+    :param relaxations: Its relaxations, the one at the best prices first.
+    :param columns: What is open up to the ceiling.
     :param ceiling: Largest objective of interest; may be infinite.
     :param width: Most partial policies that are kept; of more, those with the smallest bounds are.
     :param count: Most policies that are returned.
     """
-    rows = [relaxed, *(relax(problem, multipliers) for multipliers in _nearby_prices(relaxed.multipliers))]
-    rounding = 1e-9 * float(problem.magnitude + relaxed.multipliers @ problem.limits)
-    most = min(ceiling + rounding, sys.float_info.max)
-    bounds = np.array([row.bound for row in rows])
-    detours = np.stack([row.detours for row in rows])
-    open_columns = np.logical_and.reduce(detours <= (most - bounds)[:, None, None, None])
-
+    most = _with_rounding(problem, relaxations[0], ceiling)
     is_first = np.zeros(len(problem.layers), bool)
     is_first[problem.starts] = True
-    lost = np.where(is_first[:, None, None], detours, np.stack([row.weight_detours for row in rows]))
-    only, free = _only_columns(problem, open_columns)
+    lost = np.stack(
+        [np.where(is_first[:, None, None], relaxed.detours, relaxed.weight_detours) for relaxed in relaxations]
+    )
+    only, free = _only_columns(problem, columns)
     layers, a, w = only
+    bounds = np.array([relaxed.bound for relaxed in relaxations])
     partial = _Partial(
         (bounds + lost[:, layers, a, w].sum(axis=1))[:, None],
         problem.costs[:, layers, a, w].sum(axis=1)[:, None],
@@ -94,7 +117,7 @@ def enumerate_policies(
     trail: list[_Decision] = []
     is_complete = True
     for layer in free:
-        a, w = np.nonzero(open_columns[layer])
+        a, w = np.nonzero(columns[layer])
         grown = (partial.bounds[:, :, None] + lost[:, layer, a, w][:, None, :]).reshape(len(bounds), -1)
         used = partial.used[:, :, None] + problem.costs[:, layer, a, w][:, None, :]
         used = used.reshape(len(problem.limits), -1)
@@ -111,31 +134,26 @@ def enumerate_policies(
         trail.append(_Decision(layer, parents, a[column], w[column]))
     slack = problem.limits[:, None] - partial.used
     within = np.flatnonzero((slack >= 0).all(axis=0))
-    objectives = partial.bounds[0, within] + relaxed.multipliers @ slack[:, within]
+    objectives = partial.bounds[0, within] + relaxations[0].multipliers @ slack[:, within]
     best = within[np.argsort(objectives, kind="stable")[:count]]
     choices = sorted(_retrace(problem, only, trail, best), key=problem.objective)
-    return Enumerated(tuple(choices), is_complete, open_columns)
+    return Enumerated(tuple(choices), is_complete)
 
 
-def _nearby_prices(multipliers: Floats) -> list[Floats]:
-    result = []
-    for k in np.flatnonzero(multipliers):
-        for factor in _PRICE_FACTORS:
-            changed = multipliers.copy()
-            changed[k] *= factor
-            result.append(changed)
-    return result
+def _with_rounding(problem: ChoiceProblem, relaxed: Relaxed, ceiling: float) -> float:
+    rounding = 1e-9 * float(problem.magnitude + relaxed.multipliers @ problem.limits)
+    return min(ceiling + rounding, sys.float_info.max)
 
 
-def _only_columns(problem: ChoiceProblem, open_columns: NDArray[np.bool_]) -> tuple[_Columns, list[int]]:
+def _only_columns(problem: ChoiceProblem, columns: NDArray[np.bool_]) -> tuple[_Columns, list[int]]:
     """
     Returns the columns of the layers of groups that have nothing left to choose, and the other layers in the order in
     which to decide them: groups with few columns first, the layers of a group side by side.
     """
-    counts = open_columns.sum(axis=(1, 2))
+    counts = columns.sum(axis=(1, 2))
     of_group = np.add.reduceat(counts, problem.starts)[problem.group_of]
     is_free = np.maximum.reduceat(counts, problem.starts)[problem.group_of] != 1
-    layers, a, w = np.nonzero(open_columns & ~is_free[:, None, None])
+    layers, a, w = np.nonzero(columns & ~is_free[:, None, None])
     order = np.lexsort((problem.group_of, of_group))
     return (layers, a, w), order[is_free[order]].tolist()
 

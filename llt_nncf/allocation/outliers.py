@@ -56,6 +56,8 @@ def mend_outliers(indicators: IndicatorTable, rule: str) -> tuple[IndicatorTable
         named = "; ".join(f"{outlier.kind}[{outlier.name!r}]={_in_order(outlier.given)}" for outlier in found)
         msg = f"Indicators must not fall as the bits do: {named}. Train longer, or set outliers to 'repair' or 'keep'."
         raise InvalidIndicatorError(msg)
+    if not found:
+        return indicators, ()
     return replace(indicators, weights=mended["weights"], activations=mended["activations"]), tuple(found)
 
 
@@ -70,14 +72,18 @@ def _nearest_rising(values: Mapping[int, float]) -> dict[int, float]:
     >>> _nearest_rising({4: 1.0, 3: 5.0, 2: 3.0})
     {4: 1.0, 3: 4.0, 2: 4.0}
     """
-    pools: list[list[float]] = []  # bits fall and values shall rise from pool to pool
-    for bits in sorted(values, reverse=True):
-        pools.append([values[bits]])
+    falling_bits = sorted(values, reverse=True)
+    ordered = [values[bits] for bits in falling_bits]
+    if ordered == sorted(ordered):
+        return dict(values)
+    pools: list[list[float]] = []  # values shall rise from pool to pool
+    for value in ordered:
+        pools.append([value])
         while len(pools) > 1 and _mean(pools[-2]) > _mean(pools[-1]):
             last = pools.pop()
             pools[-1] += last
     levels = [pool[0] if len(pool) == 1 else _mean(pool) for pool in pools for _ in pool]
-    return dict(zip(sorted(values, reverse=True), levels, strict=True))
+    return dict(zip(falling_bits, levels, strict=True))
 
 
 def _mean(pool: list[float]) -> float:

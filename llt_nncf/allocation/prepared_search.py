@@ -38,7 +38,9 @@ class PreparedSearch:
 
         :raises SearchOptionError: If the restrictions leave a layer with nothing.
         """
-        allowed = self.restrictions.allowed(self.indicators.table)
+        # Without any, all pairs are allowed, and thousands of layers need not be gone through.
+        is_free = self.restrictions == Restrictions()
+        allowed = None if is_free else self.restrictions.allowed(self.indicators.table)
         return build_problem(self.indicators, limits, self.alpha, allowed)
 
 

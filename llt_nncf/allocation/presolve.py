@@ -10,11 +10,15 @@ from llt_nncf.allocation.choice_problem import Choice
 from llt_nncf.allocation.choice_problem import ChoiceProblem
 from llt_nncf.allocation.choice_problem import Floats
 from llt_nncf.allocation.enumeration import enumerate_policies
+from llt_nncf.allocation.enumeration import nearby_relaxations
+from llt_nncf.allocation.enumeration import open_columns
 from llt_nncf.allocation.lagrangian import maximize_bound
 from llt_nncf.allocation.repair import repair
 
-# The first pass lowers the ceiling, so that the second one has little left to drop.
+# The first pass lowers the ceiling. A second and wider one can be expected to be complete where the first has left a
+# layer in four or so with a choice; where it has left more, the solver is faster.
 _WIDTHS = (300, 1000)
+_FEW_CHOICES = 40
 
 
 @dataclass(frozen=True)
@@ -54,20 +58,20 @@ def presolve(
     relaxed = maximize_bound(problem, near)
     start = repair(problem, relaxed)
     choices: tuple[Choice, ...] = () if start is None else (start,)
-    ceiling, is_complete = math.inf, False
-    open_columns = np.isfinite(problem.terms)
-    for width in _WIDTHS:
-        if count == 1 and choices:
-            ceiling = problem.objective(choices[0])
-            is_complete = ceiling - relaxed.bound <= 1e-13 * problem.magnitude
-            if is_complete or ceiling - relaxed.bound <= tolerance * abs(ceiling):
+    ceiling = problem.objective(start) if start is not None and count == 1 else math.inf
+    columns = np.isfinite(problem.terms)
+    is_complete = ceiling - relaxed.bound <= 1e-13 * problem.magnitude
+    if not is_complete and not ceiling - relaxed.bound <= tolerance * abs(ceiling):
+        relaxations = nearby_relaxations(problem, relaxed)
+        columns = open_columns(problem, relaxations, ceiling)
+        for width in _WIDTHS:
+            found = enumerate_policies(problem, relaxations, columns, ceiling=ceiling, width=width, count=count)
+            is_complete = found.is_complete
+            choices = found.choices if len(found.choices) == count or is_complete else choices
+            if len(choices) == count:
+                ceiling = min(ceiling, problem.objective(choices[-1]))
+            columns = open_columns(problem, relaxations, ceiling)
+            if is_complete or columns.sum() - len(problem.layers) > _FEW_CHOICES:
                 break
-        found = enumerate_policies(problem, relaxed, ceiling=ceiling, width=width, count=count)
-        is_complete, open_columns = found.is_complete, found.open_columns
-        choices = found.choices if len(found.choices) == count or is_complete else choices
-        if is_complete:
-            break
-        if len(choices) == count:
-            ceiling = problem.objective(choices[-1])
     bound = problem.objective(choices[0]) if is_complete and choices else relaxed.bound
-    return Presolved(bound, relaxed.multipliers, choices, is_complete, open_columns)
+    return Presolved(bound, relaxed.multipliers, choices, is_complete, columns)

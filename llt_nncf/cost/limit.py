@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from llt_nncf.artifacts.layer_table import Layer
 
-LayerCost = Callable[[Layer, int, int], int]
+LayerCost = Callable[[Layer, Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Limit:
 
     :param name: The budget's field that it came from, for example ``compression_ratio``, or a cost table's name.
     :param given: What the user wrote there, for example ``12.2``.
-    :param cost: Integer cost of (layer, weight bits, activation bits), defined for the layer's candidates.
+    :param cost: Integer cost of (layer, weight bits, activation bits), defined for the layer's candidates. Bits may be
+        integer arrays that broadcast; so does the result then.
     :param limit: The most that all layers together may cost.
     :param unit: Unit of ``in_unit``'s result, for example ``MiB``.
     :param in_unit: Converts an integer total to the unit of the budget.

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from itertools import product
 
+import numpy as np
+
 from llt_nncf.artifacts.cost_table import CostTable
 from llt_nncf.artifacts.layer_table import Layer
 from llt_nncf.cost.limit import Limit
@@ -31,11 +33,14 @@ def table_limit(table: CostTable, most: float, counted: Sequence[Layer], *, name
         raise BudgetError(msg)
     largest = sum(max(rows[layer][pair] for pair in wanted) for layer, wanted in pairs.items())
     units = 10.0 ** math.floor(math.log10(_MOST_UNITS / largest)) if largest > 0 else 1.0
-    costs = {(layer, *pair): round(rows[layer][pair] * units) for layer, wanted in pairs.items() for pair in wanted}
+    costs = {layer: np.zeros((9, 9), np.int64) for layer in pairs}
+    for layer, wanted in pairs.items():
+        for pair in wanted:
+            costs[layer][pair] = round(rows[layer][pair] * units)
     return Limit(
         name,
         f"{most}",
-        lambda layer, w, a: costs[layer.name, w, a],
+        lambda layer, w, a: costs[layer.name][w, a],
         round(min(most, 2 * largest) * units),
         table.unit,
         lambda n: n / units,
