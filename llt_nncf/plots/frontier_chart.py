@@ -55,6 +55,6 @@ def plot_frontier(
     panel.grid(color="0.9", linewidth=0.8)
     panel.spines[["top", "right"]].set_visible(False)
     panel.set_axisbelow(True)
-    if len(axes) == 2:
+    if len(axes) == 2 and points:
         panel.legend(title=_LABELS[axes[1]], frameon=False, fontsize=8, title_fontsize=8)
     return save_figure(figure, path)

@@ -67,7 +67,7 @@ def enumerate_policies():
         """
         Returns the objective of every policy, shape ``(N,)``, and its ``costs`` (functions of layer, w, a), ``(K, N)``.
         """
-        objective, used = np.zeros(1), np.zeros((len(costs), 1), np.int64)
+        objective, used = np.zeros(1), np.zeros((len(costs), 1), int)
         for group, layers in indicators.table.groups.items():
             terms, usage = [], []
             for a in layers[0].activation_bits:

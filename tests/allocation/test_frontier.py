@@ -7,6 +7,7 @@ from llt_nncf.allocation import Frontier
 from llt_nncf.allocation import Restrictions
 from llt_nncf.allocation import allocate_bits
 from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import CostTable
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.cost import Budget
 from llt_nncf.errors import SearchOptionError
@@ -112,6 +113,23 @@ def test_points_of_the_published_instance_are_those_of_single_searches(fixtures)
     assert point.policy.bits == published.bits
     used, objective = both.locate(published)
     assert (used, objective) == (point.used, point.objective)
+
+
+def test_costs_with_too_fine_a_lattice_for_a_table_are_searched_point_by_point(make_scores, enumerate_policies):
+    scores = make_scores(6, (2, 1, 2), candidates=(6, 4, 2))
+    rng = np.random.default_rng(6)
+    pairs = [(w, a) for w in (6, 4, 2) for a in (6, 4, 2)]
+    latency = CostTable(
+        "latency", "ms", {x.name: {p: float(rng.uniform()) for p in pairs} for x in scores.table.layers}
+    )
+    objectives, (used,) = enumerate_policies(scores, 1.0, [lambda layer, w, a: latency.costs[layer.name][w, a]])
+    frontier = Frontier(scores, ["latency_ms"], Budget(latency_ms=1.0, latency_table=latency))
+    with pytest.raises(SearchOptionError, match="too fine a common divisor"):
+        frontier.corners()
+    points = frontier.trace({"latency_ms": frontier.evenly("latency_ms", 6)})
+    for point in points:
+        fits = used <= point.at["latency_ms"] + 1e-9
+        assert point.objective == pytest.approx(objectives[fits].min(), rel=1e-12)
 
 
 @pytest.mark.parametrize("axes", [[], ["bitops_as"], ["gbitops", "gbitops"], ["gbitops", "weight_mib", "latency_ms"]])

@@ -13,6 +13,7 @@ from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import TrainingCurves
 from llt_nncf.errors import ArtifactError
 from llt_nncf.plots import plot_bits
+from llt_nncf.plots import plot_frontier
 from llt_nncf.plots import plot_indicators
 from llt_nncf.plots import plot_training
 
@@ -42,7 +43,7 @@ def png_size(path: Path) -> tuple[int, int]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that would have been saved."""
     figures: list[Figure] = []
-    for module in ("bit_chart", "indicator_chart", "training_chart"):
+    for module in ("bit_chart", "frontier_chart", "indicator_chart", "training_chart"):
         monkeypatch.setattr(f"llt_nncf.plots.{module}.save_figure", lambda figure, path: figures.append(figure))
     return figures
 
@@ -91,6 +92,28 @@ def test_layers_that_lack_a_candidate_leave_a_gap(drawn: list[Figure]):
     assert weights["4 bits"] == pytest.approx([0.1, np.nan], nan_ok=True)
     assert weights["2 bits"] == pytest.approx([np.nan, np.nan], nan_ok=True)
     assert activations["2 bits"] == pytest.approx([np.nan, 0.4], nan_ok=True)
+
+
+def test_the_frontier_has_a_line_for_each_value_of_the_second_budget_and_a_star_for_each_policy(drawn: list[Figure]):
+    points = [(1.0, 8.0, 5.0), (1.0, 9.0, 6.0), (2.0, 8.0, 3.0), (2.0, 9.0, 4.0), (3.0, 8.0, 2.0)]
+    plot_frontier(["gbitops", "compression_ratio"], points, "unused.png", marks={"chosen": (2.0, 3.5)})
+    (axes,) = drawn[0].axes
+    lines = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in axes.lines[:2]}
+    assert lines == {"8": [(1, 5), (2, 3), (3, 2)], "9": [(1, 6), (2, 4)]}
+    assert axes.lines[2].get_xydata().tolist() == [[2.0, 3.5]]
+    assert [text.get_text() for text in axes.texts] == ["chosen"]
+    assert (axes.get_xlabel(), axes.get_legend().get_title().get_text()) == ("GBitOPs", "compression ratio")
+
+
+def test_a_frontier_over_one_budget_is_one_line_without_a_legend(drawn: list[Figure], tmp_path: Path):
+    plot_frontier(["weight_mib"], [(float(x), 1 / x) for x in range(1, 9)], tmp_path / "frontier.png")
+    (axes,) = drawn[0].axes
+    assert len(axes.lines) == 1
+    assert axes.get_legend() is None
+
+
+def test_a_frontier_of_which_nothing_fits_is_an_empty_picture(tmp_path: Path):
+    assert plot_frontier(["gbitops", "weight_mib"], [], tmp_path / "frontier.png").is_file()
 
 
 def test_table_without_searched_layers_gives_an_empty_picture(tmp_path: Path):
