@@ -49,7 +49,7 @@ class TrainingProgress(Progress):
             self.reset(self._task, completed=record.step - 1, start=True)
         if record.tau is not None:
             self._tau = f"tau {record.tau:.3f}"
-        losses = [f"{_short(name)} {loss:#.3g}".lstrip() for name, loss in record.losses.items()]
+        losses = [f"{_short(name)} {loss:.3f}".lstrip() for name, loss in record.losses.items()]
         self._details = Text("  ".join(["loss", *losses, self._tau]))
         if record.skipped is not None:
             self.console.print(f"Left out: {record.skipped}")

@@ -117,6 +117,18 @@ def test_twenty_steps_equal_a_plain_loop(sampled):
         )
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_steps_give_the_same_numbers_on_every_device(device):
+    indicators = []
+    for target in ("cpu", device):
+        net = started_net().double().to(target)
+        data = [(x.double().to(target), y.to(target)) for x, y in batches(5)]
+        options = {"candidate_bits": CANDIDATES, "distillation": "in_place", "indicator_ema": 0.5}
+        indicators.append(train_indicators(net, quantizer_set(net), data, loss_fn, **options).indicators)
+    assert indicators[1].weights["conv"] == pytest.approx(indicators[0].weights["conv"], rel=1e-9)
+    assert indicators[1].activations["fc_input"] == pytest.approx(indicators[0].activations["fc_input"], rel=1e-9)
+
+
 def test_mean_aggregation_is_the_sum_at_a_smaller_rate():
     sums, means = started_net(), started_net()
     data = batches(1)

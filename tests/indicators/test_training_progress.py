@@ -36,18 +36,18 @@ def test_the_bar_and_all_losses_fit_into_two_lines(width: int):
     bar, details = lines_of(RECORD, width=width)
     assert "Importance training" in bar
     assert "120/600" in bar
-    assert details.rstrip() == "loss  6b 1.17  5b 1.20  4b 1.25  3b 1.33  2b 1.50  sampled 1.25  tau 0.987"
+    assert details.rstrip() == "loss  6b 1.167  5b 1.200  4b 1.250  3b 1.333  2b 1.500  sampled 1.250  tau 0.987"
 
 
 def test_tau_stays_until_it_is_known_anew():
     _, details = lines_of(RECORD, replace(RECORD, tau=None, losses={"sampled-0": 1.0, "sampled-1": 2.0}))
-    assert details.rstrip() == "loss  sampled 1.00  2.00  tau 0.987"
+    assert details.rstrip() == "loss  sampled 1.000  2.000  tau 0.987"
 
 
 def test_a_loader_without_length_has_no_total():
     bar, details = lines_of(replace(RECORD, total_steps=None, tau=None, losses={"uniform-2": 0.00123}))
     assert "120/?" in bar
-    assert details.rstrip() == "loss  2b 0.00123"
+    assert details.rstrip() == "loss  2b 0.001"
 
 
 def test_a_step_that_was_left_out_is_told():
