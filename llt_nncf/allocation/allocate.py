@@ -80,8 +80,9 @@ def allocate_bits(
     if not solved.choices:
         raise InfeasibleBudgetError(explain_infeasible(problem, limits))
     best, best_bound = solved.choices[0], min(solved.bound, problem.objective(solved.choices[0]))
-    # What is lost in summing floats and in the solver's integers is no gap.
-    is_proven = problem.objective(best) - best_bound <= 1e-11 * problem.magnitude
+    # What is lost in the solver's integers, up to a unit per layer, is no gap.
+    rounding = len(problem.layers) * 2.0**-44 * problem.magnitude
+    is_proven = problem.objective(best) - best_bound <= rounding
     provenance: dict[str, Any] = {
         "budget": budget.to_dict(),
         **({"alpha": search.alpha} if isinstance(indicators, IndicatorTable) else {}),

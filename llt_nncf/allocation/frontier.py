@@ -18,14 +18,12 @@ from llt_nncf.allocation.lagrangian import relax
 from llt_nncf.allocation.lattice_table import MAX_CELLS
 from llt_nncf.allocation.lattice_table import LatticeTable
 from llt_nncf.allocation.lattice_table import lattice_cells
-from llt_nncf.allocation.prepared_search import PreparedSearch
 from llt_nncf.allocation.prepared_search import prepare_search
 from llt_nncf.allocation.restrictions import Restrictions
 from llt_nncf.allocation.solve import Solved
 from llt_nncf.allocation.solve import solve
 from llt_nncf.artifacts.bit_policy import BitPolicy
 from llt_nncf.artifacts.indicator_table import IndicatorTable
-from llt_nncf.artifacts.layer_table import LayerTable
 from llt_nncf.artifacts.pair_score_table import PairScoreTable
 from llt_nncf.cost.budget import AXES
 from llt_nncf.cost.budget import Budget
@@ -104,11 +102,9 @@ class Frontier:
         self.axes = tuple(axes)
         ones: dict[str, Any] = dict.fromkeys(axes, 1.0)
         self._budget = Budget(**ones) if budget is None else replace(budget, **ones)
-        self.search: PreparedSearch = prepare_search(
-            indicators, alpha=alpha, outliers=outliers, restrictions=restrictions
-        )
+        self._search = prepare_search(indicators, alpha=alpha, outliers=outliers, restrictions=restrictions)
         self._limits = self._budget.limits(indicators.table)
-        self._problem = self.search.problem(self._limits)
+        self._problem = self._search.problem(self._limits)
         self._names = [limit.name for limit in self._limits]
 
     def reach(self, axis: str) -> tuple[float, float]:
@@ -187,12 +183,12 @@ class Frontier:
 
         :raises ArtifactError: If it does not fit the layers.
         """
-        policy.check(self.search.indicators.table)
+        policy.check(self._search.indicators.table)
         choice = self._problem.choice(policy.bits)
         return self._used(choice), self._problem.objective(choice)
 
     def _limits_at(self, point: Mapping[str, Any]) -> list[Limit]:
-        return replace(self._budget, **point).limits(self.search.indicators.table)
+        return replace(self._budget, **point).limits(self._search.indicators.table)
 
     def _to_the_last_gain(self, problem: ChoiceProblem) -> ChoiceProblem:
         """Lowers the one limit to what the best of all policies uses; more buys nothing."""
@@ -208,7 +204,7 @@ class Frontier:
         return {axis: self._in_unit(self._names.index(axis), choice) for axis in self.axes}
 
     def _point(self, at: Mapping[str, float], choice: Choice, solved: Solved | None = None) -> FrontierPoint:
-        table: LayerTable = self.search.indicators.table
+        table = self._search.indicators.table
         bits = self._problem.bits(choice)
         objective = self._problem.objective(choice)
         bound = objective if solved is None else min(solved.bound, objective)

@@ -57,21 +57,25 @@ def presolve(
     """
     relaxed = maximize_bound(problem, near)
     start = repair(problem, relaxed)
-    choices: tuple[Choice, ...] = () if start is None else (start,)
-    ceiling = problem.objective(start) if start is not None and count == 1 else math.inf
     columns = np.isfinite(problem.terms)
-    is_complete = ceiling - relaxed.bound <= 1e-13 * problem.magnitude
-    if not is_complete and not ceiling - relaxed.bound <= tolerance * abs(ceiling):
-        relaxations = nearby_relaxations(problem, relaxed)
+    choices: tuple[Choice, ...] = () if start is None else (start,)
+    ceiling, is_complete = math.inf, False
+    if start is not None and count == 1:
+        ceiling = problem.objective(start)
+        is_complete = ceiling - relaxed.bound <= 1e-13 * problem.magnitude
+        if is_complete or ceiling - relaxed.bound <= tolerance * abs(ceiling):
+            bound = ceiling if is_complete else relaxed.bound
+            return Presolved(bound, relaxed.multipliers, choices, is_complete, columns)
+    relaxations = nearby_relaxations(problem, relaxed)
+    columns = open_columns(problem, relaxations, ceiling)
+    for width in _WIDTHS:
+        found = enumerate_policies(problem, relaxations, columns, ceiling=ceiling, width=width, count=count)
+        is_complete = found.is_complete
+        choices = found.choices if len(found.choices) == count or is_complete else choices
+        if len(choices) == count:
+            ceiling = min(ceiling, problem.objective(choices[-1]))
         columns = open_columns(problem, relaxations, ceiling)
-        for width in _WIDTHS:
-            found = enumerate_policies(problem, relaxations, columns, ceiling=ceiling, width=width, count=count)
-            is_complete = found.is_complete
-            choices = found.choices if len(found.choices) == count or is_complete else choices
-            if len(choices) == count:
-                ceiling = min(ceiling, problem.objective(choices[-1]))
-            columns = open_columns(problem, relaxations, ceiling)
-            if is_complete or columns.sum() - len(problem.layers) > _FEW_CHOICES:
-                break
+        if is_complete or columns.sum() - len(problem.layers) > _FEW_CHOICES:
+            break
     bound = problem.objective(choices[0]) if is_complete and choices else relaxed.bound
     return Presolved(bound, relaxed.multipliers, choices, is_complete, columns)

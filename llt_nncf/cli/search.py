@@ -127,11 +127,10 @@ def _print_next_bits(console: Console, layers: LayerTable, allocation: Allocatio
     title = "Bits per layer, and what the next bit up or down would cost"
     table = _table(title, "layer", "W", "up", "down", "A", "up", "down")
     for layer in layers.layers:
+        is_first = layers.groups[layer.activation_group][0] is layer
         cells = []
-        first = layers.groups[layer.activation_group][0].name
         for kind, bits in zip(("weights", "activations"), allocation.policy.bits[layer.name], strict=True):
-            is_other = kind == "activations" and first != layer.name
-            shared = [f"as {escape(first)}", ""] if is_other else []
+            shared = ["shared", ""] if kind == "activations" and not is_first else []
             cells += [str(bits), *(shared or [steps.get((layer.name, kind, up), "") for up in (True, False)])]
         table.add_row(escape(layer.name), *cells)
     console.print(table)
