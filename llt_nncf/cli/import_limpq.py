@@ -1,5 +1,4 @@
-"""``llt-nncf import-limpq importance_indicators_resnet50.pkl --model resnet50``; the one command of the search that
-imports torch."""
+"""``llt-nncf import-limpq importance_indicators_resnet50.pkl --model resnet50``, which imports torch."""
 
 import argparse
 from collections.abc import Sequence
@@ -41,15 +40,14 @@ def run(options: argparse.Namespace) -> int:
         where=options.pickle.name,
     )
     path = indicators.save(options.out)
-    _print(layers, options.macs)
+    _print(layers)
     searched = sum(not layer.is_fixed for layer in indicators.table.layers)
-    print(f"{len(layers)} layers, {searched} of them searched: {path}")
+    print(f"{len(layers)} layers, {searched} of them searched, with MACs {options.macs}: {path}")
     return 0
 
 
-def _print(layers: Sequence[ModelLayer], written: str) -> None:
-    title = f"MMACs where the authors' count differs (written: {written})"
-    table = Table(title=title, title_justify="left", title_style="bold")
+def _print(layers: Sequence[ModelLayer]) -> None:
+    table = Table(title="MMACs where the authors' count differs", title_justify="left", title_style="bold")
     table.add_column("layer")
     for heading in ("floored", "authors", "more"):
         table.add_column(heading, justify="right")

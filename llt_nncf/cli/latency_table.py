@@ -2,6 +2,7 @@
 
 import argparse
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -34,17 +35,18 @@ def run(options: argparse.Namespace) -> int:
 
 def _print(table: CostTable) -> None:
     console = Console(highlight=False)
-    rich_table = Table(title="Latency of single layers, ms", title_justify="left", title_style="bold")
+    title = "Milliseconds of single layers, and which bits share them"
+    rich_table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     rich_table.add_column("layer", overflow="fold")
     for heading in ("float", "ms"):
         rich_table.add_column(heading, justify="right", no_wrap=True)
-    rich_table.add_column("bits that share it", no_wrap=True)
+    rich_table.add_column("bits", no_wrap=True)
     rich_table.add_column("kernel", overflow="fold")
     for name, row in table.details["layers"].items():
         for number, executed in enumerate(row["executed"]):
             head = ("", "") if number else (escape(name), f"{row['float']['ms']:.3f}")
             *before, kernel = executed["kernel"].split(" + ")
-            in_short = "clip, " * bool(before) + kernel.split()[-1]
+            in_short = "clip + " * bool(before) + kernel.split()[-1]
             rich_table.add_row(*head, f"{executed['ms']:.3f}", _bits(executed["pairs"]), escape(in_short))
     console.print(rich_table)
     console.print(escape(table.source))

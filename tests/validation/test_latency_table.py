@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto
 from onnx import helper
 from onnx import numpy_helper
@@ -16,12 +17,16 @@ from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.cli.main import main
 from llt_nncf.errors import ValidationFailedError
+from llt_nncf.export import export_onnx
 from llt_nncf.validation import measure_layers
 from llt_nncf.validation.runners import OpenVinoRunner
 from llt_nncf.validation.single_layer import FORMS
 from llt_nncf.validation.single_layer import SECOND_READER
 from llt_nncf.validation.single_layer import cut_out_layers
 from llt_nncf.validation.single_layer import single_layer_model
+from tests.export.frozen_models import SIZE
+from tests.export.frozen_models import Classifier
+from tests.export.frozen_models import calibrate
 
 BITS = (8, 4, 3)
 TABLE = LayerTable(
@@ -116,6 +121,15 @@ def test_the_command_writes_a_table_that_the_search_takes(model, tmp_path, capsy
     printed = json.loads(capsys.readouterr().out)
     bits = {name: tuple(pair.values()) for name, pair in printed["policies"][0]["bits"].items()}
     assert printed["limits"][0]["used"] == pytest.approx(sum(table.costs[name][pair] for name, pair in bits.items()))
+
+
+def test_layers_of_a_model_that_this_package_exported_are_found_by_their_names(tmp_path):
+    frozen = calibrate(Classifier(), torch.randn(16, 3, SIZE, SIZE), is_exact=True)
+    path = export_onnx(frozen, torch.randn(1, 3, SIZE, SIZE), tmp_path / "model.onnx")
+    layers = cut_out_layers(path, set(Classifier.policy_bits))
+    assert set(layers) == set(Classifier.policy_bits)
+    assert (layers["stem"].node.op_type, layers["fc1"].node.op_type) == ("Conv", "Gemm")
+    assert layers["stem"].output_shape[2:] == (SIZE, SIZE)
 
 
 def test_a_model_without_the_layers_and_a_file_that_is_none_are_refused(model, tmp_path):
