@@ -1,6 +1,8 @@
 """One layer of an ONNX model as a model of its own, in integers as it is exported, or in float."""
 
 from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,14 @@ SECOND_READER = "second"
 
 _LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _STEP_SIZE = np.float32(0.05)
+_CONSTANTS: dict[str, np.ndarray | np.generic] = {
+    "step": _STEP_SIZE,
+    "output_step": np.float32(1.0),
+    "zero": np.uint8(0),
+    "weight_zero": np.int8(0),
+    "low": np.uint8(0),
+    "high": np.uint8(15),
+}
 
 
 @dataclass(frozen=True)
@@ -81,44 +91,49 @@ def single_layer_model(layer: SingleLayer, form: str) -> bytes:
         clamped``, where a quantizer of fewer than 8 bits clips these codes first.
     :return: Serialized ONNX. Its input is ``x``, its layer is named ``layer``.
     """
-    generator = np.random.default_rng(0)
-    codes = generator.integers(-63, 64, layer.weight_shape).astype(np.int8)
+    codes = np.random.default_rng(0).integers(-63, 64, layer.weight_shape).astype(np.int8)
     node = onnx.NodeProto()
     node.CopyFrom(layer.node)
     del node.input[:], node.output[:]
     node.name = "layer"
-    node.output.append("y")
-    element, constants = (TensorProto.FLOAT, {}) if form == "float" else (TensorProto.UINT8, _constants(codes))
-    nodes = [node]
     if form == "float":
-        constants["weights"] = codes * _STEP_SIZE
         node.input.extend(["x", "weights"])
-    else:
-        node.input.extend(["inputs", "weights"])
-        node.output[0] = "sums"
-        clamp = [helper.make_node("Clip", ["x", "low", "high"], ["clipped"])] if form == "int8 clamped" else []
-        nodes = [
-            *clamp,
-            helper.make_node("DequantizeLinear", ["clipped" if clamp else "x", "step", "zero"], ["inputs"]),
-            helper.make_node("DequantizeLinear", ["layer/codes", "step", "weight_zero"], ["weights"]),
-            node,
-            helper.make_node("QuantizeLinear", ["sums", "output_step", "zero"], ["y"]),
-        ]
-    outputs = [helper.make_tensor_value_info("y", element, layer.output_shape)]
-    if form != "float" and _is_strided_pointwise(layer):
+        node.output.append("y")
+        return _serialized([node], {"weights": codes * _STEP_SIZE}, TensorProto.FLOAT, layer, {"y": layer.output_shape})
+    node.input.extend(["inputs", "weights"])
+    node.output.append("sums")
+    clip = [helper.make_node("Clip", ["x", "low", "high"], ["clipped"])] if form == "int8 clamped" else []
+    nodes = [
+        *clip,
+        helper.make_node("DequantizeLinear", ["clipped" if clip else "x", "step", "zero"], ["inputs"]),
+        helper.make_node("DequantizeLinear", ["layer/codes", "step", "weight_zero"], ["weights"]),
+        node,
+        helper.make_node("QuantizeLinear", ["sums", "output_step", "zero"], ["y"]),
+    ]
+    constants, outputs = {"layer/codes": codes, **_CONSTANTS}, {"y": layer.output_shape}
+    if _is_strided_pointwise(layer):
         constants["second/codes"] = codes.reshape(-1)[: layer.input_shape[1]].reshape(1, -1, 1, 1)
+        outputs["second/y"] = (1, 1, *layer.input_shape[2:])
         nodes += [
             helper.make_node("DequantizeLinear", ["second/codes", "step", "weight_zero"], ["second/weights"]),
             helper.make_node("Conv", ["inputs", "second/weights"], ["second/sums"], name=SECOND_READER),
             helper.make_node("QuantizeLinear", ["second/sums", "output_step", "zero"], ["second/y"]),
         ]
-        shape = (1, 1, *layer.input_shape[2:])
-        outputs.append(helper.make_tensor_value_info("second/y", element, shape))
+    return _serialized(nodes, constants, TensorProto.UINT8, layer, outputs)
+
+
+def _serialized(
+    nodes: Sequence[onnx.NodeProto],
+    constants: Mapping[str, np.ndarray | np.generic],
+    element: int,
+    layer: SingleLayer,
+    outputs: Mapping[str, tuple[int, ...]],
+) -> bytes:
     graph = helper.make_graph(
         nodes,
         "layer",
         [helper.make_tensor_value_info("x", element, layer.input_shape)],
-        outputs,
+        [helper.make_tensor_value_info(name, element, shape) for name, shape in outputs.items()],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
@@ -131,18 +146,6 @@ def _is_strided_pointwise(layer: SingleLayer) -> bool:
     """
     strides = [value for attribute in layer.node.attribute if attribute.name == "strides" for value in attribute.ints]
     return layer.node.op_type == "Conv" and set(layer.weight_shape[2:]) == {1} and max(strides, default=1) > 1
-
-
-def _constants(codes: np.ndarray) -> dict[str, np.ndarray | np.generic]:
-    return {
-        "layer/codes": codes,
-        "weight_zero": np.int8(0),
-        "step": _STEP_SIZE,
-        "output_step": np.float32(1.0),
-        "zero": np.uint8(0),
-        "low": np.uint8(0),
-        "high": np.uint8(15),
-    }
 
 
 def _module_name(path: str) -> str:
