@@ -196,7 +196,8 @@ class LltQuantizationController(QuantizationController):
         :param indicators: Indicators of this model's layers, or scores of their pairs of bits; by default the step
             sizes as they are now.
         :param evaluate: Called for each of the ``search.k_best`` best policies, with the model switched to it and its
-            batch norms adapted; the policy with the smallest result is taken. For example the loss on a few batches.
+            batch norms adapted; the policy with the smallest result is taken. For example the loss on a few batches;
+            of several ranks, all must get the same.
         :return: The policy, also in ``self.policy``.
         :raises StageError: If the script's loop was to train the indicators and never went through ``policies()``, or
             the config has no budget.
@@ -227,6 +228,11 @@ class LltQuantizationController(QuantizationController):
             raise StageError(msg)
         self.indicators = indicators if isinstance(indicators, IndicatorTable) else None
         allocation = self._allocate(indicators, config.budget, k_best=config.search.k_best if evaluate else 1)
+        if allocation.outliers:
+            named = ", ".join(f"{outlier.kind} of {outlier.name}" for outlier in allocation.outliers)
+            nncf_logger.info(
+                f"Indicators that fall as the bits do (search.outliers: {config.search.outliers}): {named}"
+            )
         policy = allocation.policy
         if evaluate is not None:
             losses = {}
