@@ -29,10 +29,10 @@ def add_budget_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--without-fixed",
-        nargs="+",
+        action="append",
         default=[],
         metavar="LIMIT",
-        help="limits that leave out the fixed layers, for example gbitops",
+        help="a limit that leaves out the fixed layers, for example gbitops; may be given several times",
     )
 
 
