@@ -13,12 +13,13 @@ from llt_nncf.allocation.enumeration import enumerate_policies
 from llt_nncf.allocation.enumeration import nearby_relaxations
 from llt_nncf.allocation.enumeration import open_columns
 from llt_nncf.allocation.lagrangian import maximize_bound
+from llt_nncf.allocation.repair import improve
 from llt_nncf.allocation.repair import repair
 
-# The first pass lowers the ceiling. A second and wider one can be expected to be complete where the first has left a
-# layer in four or so with a choice; where it has left more, the solver is faster.
+# The first pass lowers the ceiling. A second and wider one can be expected to be complete if few columns are left open
+# beside one for each layer; where more are, the solver is faster.
 _WIDTHS = (300, 1000)
-_FEW_CHOICES = 40
+_FEW_COLUMNS = 0.8  # per layer
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,26 @@ def presolve(
     relaxed = maximize_bound(problem, near)
     start = repair(problem, relaxed)
     columns = np.isfinite(problem.terms)
-    choices: tuple[Choice, ...] = () if start is None else (start,)
-    ceiling, is_complete = math.inf, False
-    if start is not None and count == 1:
-        ceiling = problem.objective(start)
-        is_complete = ceiling - relaxed.bound <= 1e-13 * problem.magnitude
-        if is_complete or ceiling - relaxed.bound <= tolerance * abs(ceiling):
-            bound = ceiling if is_complete else relaxed.bound
-            return Presolved(bound, relaxed.multipliers, choices, is_complete, columns)
+    choices: tuple[Choice, ...] = ()
+    ceiling = math.inf
+    if start is not None:
+        choices = (improve(problem, relaxed, start),)
+        ceiling = problem.objective(choices[0]) if count == 1 else math.inf
+    if ceiling - relaxed.bound <= 1e-13 * problem.magnitude:
+        return Presolved(ceiling, relaxed.multipliers, choices, True, columns)
     relaxations = nearby_relaxations(problem, relaxed)
     columns = open_columns(problem, relaxations, ceiling)
     for width in _WIDTHS:
-        found = enumerate_policies(problem, relaxations, columns, ceiling=ceiling, width=width, count=count)
-        is_complete = found.is_complete
-        choices = found.choices if len(found.choices) == count or is_complete else choices
-        if len(choices) == count:
-            ceiling = min(ceiling, problem.objective(choices[-1]))
-        columns = open_columns(problem, relaxations, ceiling)
-        if is_complete or columns.sum() - len(problem.layers) > _FEW_CHOICES:
+        if count == 1 and choices and ceiling - relaxed.bound <= tolerance * abs(ceiling):
             break
-    bound = problem.objective(choices[0]) if is_complete and choices else relaxed.bound
-    return Presolved(bound, relaxed.multipliers, choices, is_complete, columns)
+        found = enumerate_policies(problem, relaxations, columns, ceiling=ceiling, width=width, count=count)
+        if found.is_complete:
+            bound = problem.objective(found.choices[0]) if found.choices else relaxed.bound
+            return Presolved(bound, relaxed.multipliers, found.choices, True, columns)
+        if len(found.choices) == count:
+            choices = found.choices if count > 1 else (improve(problem, relaxed, found.choices[0]),)
+            ceiling = min(ceiling, problem.objective(choices[-1]))
+            columns = open_columns(problem, relaxations, ceiling)
+        if columns.sum() > (1 + _FEW_COLUMNS) * len(problem.layers):
+            break
+    return Presolved(relaxed.bound, relaxed.multipliers, choices, False, columns)
