@@ -33,20 +33,18 @@ from llt_nncf.adapter.importance import score_by_plugin
 from llt_nncf.adapter.importance import start_from_data
 from llt_nncf.adapter.importance import train_at_initialization
 from llt_nncf.adapter.layer_survey import LayerSurvey
+from llt_nncf.adapter.policy_search import search_policies
 from llt_nncf.adapter.scheduler import LltScheduler
 from llt_nncf.adapter.statistics import LltStatistics
 from llt_nncf.adapter.statistics import policy_table
-from llt_nncf.allocation import Allocation
-from llt_nncf.allocation import Restrictions
-from llt_nncf.allocation import allocate_bits
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.artifacts import TrainingCurves
+from llt_nncf.artifacts import load_scored_layers
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
-from llt_nncf.cost import Budget
 from llt_nncf.errors import ExportError
 from llt_nncf.errors import InvalidIndicatorError
 from llt_nncf.errors import SearchNotProvenError
@@ -112,11 +110,11 @@ class LltQuantizationController(QuantizationController):
         if config.budget is not None and config.policy is None and config.indicators is None:
             # Searches once on the start values, so that a budget that cannot be met ends here and not after training.
             with suppress(SearchNotProvenError, InvalidIndicatorError):
-                self._allocate(self.quantizers.read_indicators("start values"), config.budget)
+                search_policies(config, self.quantizers.read_indicators("start values"), self.table)
         if config.policy is not None:
             self.apply_policy(BitPolicy.load(config.policy))
         elif config.indicators is not None:
-            self.search(IndicatorTable.load(config.indicators))
+            self.search(load_scored_layers(config.indicators))
         elif config.importance.indicator == "statistics":
             indicators = self.quantizers.read_indicators(f"start values ({config.importance.start_values})")
             self._save("indicators.json", indicators)
@@ -203,10 +201,6 @@ class LltQuantizationController(QuantizationController):
             the config has no budget.
         :raises InfeasibleBudgetError: If no policy meets the budget.
         """
-        config = self._llt_config
-        if config.budget is None:
-            msg = "The search needs compression.budget in the config."
-            raise StageError(msg)
         if indicators is None:
             if self._importance_steps == 0:
                 msg = (
@@ -214,25 +208,13 @@ class LltQuantizationController(QuantizationController):
                     '"for _ in compression_ctrl.policies():", or set compression.importance.where to "init".'
                 )
                 raise StageError(msg)
-            importance = config.importance
-            source = f"step sizes after {self._importance_steps} steps of importance training, seed {importance.seed}"
+            seed = self._llt_config.importance.seed
+            source = f"step sizes after {self._importance_steps} steps of importance training, seed {seed}"
             indicators = self._final_indicators(self.quantizers.read_indicators(source))
             self._save("indicators.json", indicators)
-        if indicators.table != self.table:
-            theirs, ours = indicators.table.by_name, self.table.by_name
-            differing = [name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name)]
-            msg = (
-                "The indicators were trained for other layers, candidates or input sizes than this model's. These "
-                f"differ: {', '.join(differing) or 'quantizers that feed no layer'}. Train them again."
-            )
-            raise StageError(msg)
+        k_best = 1 if evaluate is None else self._llt_config.search.k_best
+        allocation = search_policies(self._llt_config, indicators, self.table, k_best=k_best)
         self.indicators = indicators if isinstance(indicators, IndicatorTable) else None
-        allocation = self._allocate(indicators, config.budget, k_best=config.search.k_best if evaluate else 1)
-        if allocation.outliers:
-            named = ", ".join(f"{outlier.kind} of {outlier.name}" for outlier in allocation.outliers)
-            nncf_logger.info(
-                f"Indicators that fall as the bits do (search.outliers: {config.search.outliers}): {named}"
-            )
         policy = allocation.policy
         if evaluate is not None:
             losses = {}
@@ -258,19 +240,6 @@ class LltQuantizationController(QuantizationController):
         self.quantizers.apply(policy)
         self.policy = policy
         self._adapt_batch_norms()
-
-    def _allocate(self, indicators: IndicatorTable | PairScoreTable, budget: Budget, *, k_best: int = 1) -> Allocation:
-        config, search = self._llt_config, self._llt_config.search
-        return allocate_bits(
-            indicators,
-            budget,
-            alpha=config.alpha,
-            restrictions=Restrictions(search.weight_bits, search.activation_bits, search.weight_only, search.tied),
-            outliers=search.outliers,
-            k_best=k_best,
-            tolerance=search.tolerance,
-            time_limit_s=config.search_time_limit_s,
-        )
 
     def require_policy(self) -> BitPolicy:
         """

@@ -229,7 +229,7 @@ def section_properties(indicators: Sequence[str]) -> dict[str, Any]:
         "indicators": {
             "type": "string",
             "minLength": 1,
-            "description": "Path of a saved indicators.json: importance training is skipped.",
+            "description": "Path of a saved indicators.json or scores.json: importance training is skipped.",
         },
         "policy": {
             "type": "string",

@@ -314,12 +314,15 @@ def test_a_registered_function_takes_the_place_of_the_indicators(compress, resid
         }
         return PairScoreTable(quantizers.table, distance, "distance from W3A5")
 
+    again = copy.deepcopy(residual)
     tight, _ = compress(copy.deepcopy(residual), importance={"indicator": "wants_3_and_5"})
     ctrl, _ = compress(residual, importance={"indicator": "wants_3_and_5"}, budget={"gbitops": 1.0})
     assert len(losses) == 8
     searched = [layer for layer in ctrl.table.layers if not layer.is_fixed]
     assert {ctrl.policy.bits[layer.name] for layer in searched} == {(3, 5)}
     assert PairScoreTable.load(tmp_path / "artifacts/scores.json").table == ctrl.table
+    saved, _ = compress(again, indicators=str(tmp_path / "artifacts/scores.json"), budget={"gbitops": 1.0})
+    assert saved.policy.bits == ctrl.policy.bits
     # Under a tight budget the same scores give what they can.
     costs = [PolicyCost.from_policy(found.policy, found.table).bitops for found in (tight, ctrl)]
     assert costs[0] < costs[1]
