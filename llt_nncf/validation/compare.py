@@ -35,6 +35,8 @@ def compare_logits(
         steps = difference / np.asarray(output_step_size, np.float64).reshape(shape if logits.ndim > 1 else -1)
         figures["max_difference_steps"] = float(steps.max())
         figures["mean_difference_steps"] = float(steps.mean())
+        if reference.taps:
+            figures["max_difference_steps_of_taps"] = float(steps[: reference.num_tap_samples].max())
     if reference.labels is not None:
         figures["accuracy"] = _share_equal(top_1(logits), reference.labels)
     return figures, []

@@ -78,7 +78,7 @@ def validate(
         sections["engines"][engine.engine] = figures
         faults += [f"{engine.engine}: {fault}." for fault in engine_faults]
         codes = figures.get("codes", {"first_difference": ""})
-        if codes["first_difference"] is None and figures.get("max_difference_steps", 0) >= 1:
+        if codes["first_difference"] is None and figures.get("max_difference_steps_of_taps", 0) >= 1:
             text = "computes PyTorch's codes when it is asked for them, but other outputs when it is not"
             sections["warnings"].append(f"{engine.engine} {text}: it fuses the layers differently then.")
         in_float = [name for name, row in figures.get("kernels", {}).items() if row["is_integer"] is not True]

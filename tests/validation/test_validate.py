@@ -234,3 +234,13 @@ def test_layers_in_float_are_warned_of(tmp_path):
     # A sigmoid directly behind the convolution: ONNX Runtime finds no quantizer to fuse with.
     assert report.sections["warnings"] == ["onnxruntime does not run in integers: stem."]
     assert report.passed
+
+
+@pytest.mark.parametrize(("sample", "warned"), [(0, True), (-1, False)], ids=["with-codes", "without"])
+def test_other_fusions_are_suspected_only_where_the_codes_are_known(exported, sample, warned):
+    path, reference = exported
+    # Elsewhere a rounding tie may have fallen the other way.
+    logits = reference.logits.copy()
+    logits[sample] += 1.0
+    report = validate(dataclasses.replace(reference, logits=logits), path, latency_rounds=0)
+    assert ["fuses the layers differently" in text for text in report.sections["warnings"]] == [True] * 2 * warned
