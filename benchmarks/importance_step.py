@@ -1,7 +1,7 @@
 """
 What a joint step of importance training costs, as ratios measured side by side.
 
-    python benchmarks/importance_step.py [--compile] [--rounds 15] [--statistics]
+    python benchmarks/importance_step.py [--compile] [--rounds 15] [--statistics] [--device cuda]
 
 A joint step has 5 uniform policies and a sampled one. It is set against six times a plain float32 forward and backward
 pass, and against the same step with LSQ as the chain of expressions that the LIMPQ authors' code is made of. Memory is
@@ -92,6 +92,8 @@ def interleaved(functions: dict[str, Callable[[], object]], rounds: int) -> dict
         for name, function in functions.items():
             begin = time.perf_counter()
             function()
+            if torch.get_default_device().type == "cuda":
+                torch.cuda.synchronize()
             if index:
                 seconds[name].append(time.perf_counter() - begin)
     return seconds
@@ -99,6 +101,11 @@ def interleaved(functions: dict[str, Callable[[], object]], rounds: int) -> dict
 
 def peak_mib(step: Callable[[], object]) -> float:
     """What a step holds at its peak beyond what was there before, in 2**20 bytes, by PyTorch's own count."""
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -122,8 +129,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--compile", action="store_true", help="torch.compile too; compiling takes minutes")
     parser.add_argument("--statistics", action="store_true", help="zero-training indicators of ResNet-50 too")
+    parser.add_argument("--device", default="cpu", help="cpu (default, two threads) or cuda")
     options = parser.parse_args()
     torch.set_num_threads(2)
+    torch.set_default_device(options.device)
     console = Console()
     labels = {"chain": "chain", "llt": "llt", **({"compiled": "torch.compile"} if options.compile else {})}
     for case in CASES:
