@@ -1,5 +1,7 @@
 """Every error that the package raises on purpose; each also derives from the builtin that callers may already catch."""
 
+from collections.abc import Sequence
+
 
 class LltError(Exception):
     """Base of all errors of this package: ``except LltError`` catches every one and nothing else."""
@@ -67,3 +69,15 @@ class ExportError(LltError, ValueError):
 
 class ValidationFailedError(LltError, RuntimeError):
     """The exported model disagrees with its reference by more than the threshold."""
+
+
+def some_of(items: Sequence[str], most: int, separator: str = ", ") -> str:
+    """
+    Joins the first ``most`` of what is at fault, and counts the rest.
+
+    >>> some_of(["a", "b", "c"], 2), some_of(["a", "b", "c"], 2, "; ")
+    ('a, b and 1 more', 'a; b; and 1 more')
+    """
+    shown = separator.join(items[:most])
+    left = len(items) - most
+    return f"{shown}{separator.strip(', ')} and {left} more" if left > 0 else shown

@@ -26,8 +26,7 @@ from nncf.torch.utils import is_main_process
 from torch import nn
 
 from llt_nncf.adapter.freezing import freeze
-from llt_nncf.adapter.importance import CHECKPOINT
-from llt_nncf.adapter.importance import TRAINING_LOG
+from llt_nncf.adapter.importance import finish_training
 from llt_nncf.adapter.importance import normalize_by_data
 from llt_nncf.adapter.importance import score_by_plugin
 from llt_nncf.adapter.importance import start_from_data
@@ -37,11 +36,12 @@ from llt_nncf.adapter.policy_search import search_policies
 from llt_nncf.adapter.scheduler import LltScheduler
 from llt_nncf.adapter.statistics import LltStatistics
 from llt_nncf.adapter.statistics import policy_table
+from llt_nncf.allocation import Allocation
+from llt_nncf.allocation import RankedPolicy
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import PairScoreTable
-from llt_nncf.artifacts import TrainingCurves
 from llt_nncf.artifacts import load_scored_layers
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
@@ -54,7 +54,6 @@ from llt_nncf.indicators import OWN_INDICATORS
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import policy_rounds
 from llt_nncf.indicators import rank_count
-from llt_nncf.plots import plot_training
 
 
 class LltQuantizationController(QuantizationController):
@@ -136,9 +135,7 @@ class LltQuantizationController(QuantizationController):
             self._importance_steps = result.steps
             self._save("indicators.json", indicators)
             if config.artifacts_dir is not None and is_main_process():
-                folder = Path(config.artifacts_dir)
-                (folder / CHECKPOINT).unlink(missing_ok=True)
-                plot_training(TrainingCurves.load(folder / TRAINING_LOG), folder / "training.png")
+                finish_training(Path(config.artifacts_dir))
             self.search(indicators)
 
     def policies(self, model: nn.Module | None = None) -> Iterator[str]:
@@ -215,14 +212,7 @@ class LltQuantizationController(QuantizationController):
         k_best = 1 if evaluate is None else self._llt_config.search.k_best
         allocation = search_policies(self._llt_config, indicators, self.table, k_best=k_best)
         self.indicators = indicators if isinstance(indicators, IndicatorTable) else None
-        policy = allocation.policy
-        if evaluate is not None:
-            losses = {}
-            for index, ranked in enumerate(allocation.ranking):
-                self._switch_to(ranked.policy)
-                losses[index] = evaluate(ranked.policy)
-            best = min(losses, key=lambda index: (math.isnan(losses[index]), losses[index]))
-            policy = allocation.ranking[best].policy
+        policy = allocation.policy if evaluate is None else self._best_by(evaluate, allocation)
         self.apply_policy(policy)
         return policy
 
@@ -235,6 +225,14 @@ class LltQuantizationController(QuantizationController):
         self._switch_to(policy)
         self._save("policy.json", policy)
         nncf_logger.info(f"Bit-widths in use:\n{policy_table(self.table, policy)}")
+
+    def _best_by(self, evaluate: Callable[[BitPolicy], float], allocation: Allocation) -> BitPolicy:
+        def measured(ranked: RankedPolicy) -> tuple[bool, float]:
+            self._switch_to(ranked.policy)
+            loss = evaluate(ranked.policy)
+            return math.isnan(loss), loss
+
+        return min(allocation.ranking, key=measured).policy
 
     def _switch_to(self, policy: BitPolicy) -> None:
         self.quantizers.apply(policy)

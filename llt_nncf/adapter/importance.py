@@ -18,6 +18,7 @@ from llt_nncf.adapter.init_batches import InitBatches
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.artifacts import StepRecord
+from llt_nncf.artifacts import TrainingCurves
 from llt_nncf.artifacts import TrainingLog
 from llt_nncf.config import ImportanceConfig
 from llt_nncf.functional import training_mode
@@ -31,11 +32,12 @@ from llt_nncf.indicators import open_quantizers
 from llt_nncf.indicators import score_pairs
 from llt_nncf.indicators import start_step_sizes
 from llt_nncf.indicators import train_indicators
+from llt_nncf.plots import plot_training
 
 _START_SAMPLES = 256
 _LOG_EVERY = 50
-CHECKPOINT = "importance.ckpt"
-TRAINING_LOG = "importance.jsonl"
+_CHECKPOINT = "importance.ckpt"
+_TRAINING_LOG = "importance.jsonl"
 
 # Keys of ``importance`` that say what to do with the training, not how to train.
 _NOT_TRAINING = ("where", "indicator", "start_values", "restore_weights", "tensorboard")
@@ -104,8 +106,8 @@ def train_at_initialization(
             batches,
             batches.loss,
             candidate_bits=candidate_bits,
-            checkpoint=None if folder is None else Path(folder) / CHECKPOINT,
-            on_step=_observers(stack, None if folder is None else Path(folder), tensorboard=importance.tensorboard),
+            checkpoint=None if folder is None else Path(folder) / _CHECKPOINT,
+            on_step=_observers(stack, folder, tensorboard=importance.tensorboard),
             **options,
         )
         indicators = read(result.indicators)
@@ -113,11 +115,17 @@ def train_at_initialization(
     return result, indicators
 
 
+def finish_training(folder: Path) -> None:
+    """Once the indicators are saved: removes the checkpoint, and draws the course of the training."""
+    (folder / _CHECKPOINT).unlink(missing_ok=True)
+    plot_training(TrainingCurves.load(folder / _TRAINING_LOG), folder / "training.png")
+
+
 def _count(batches: InitBatches) -> int:
     return max(1, _START_SAMPLES // batches.batch_size)
 
 
-def _observers(stack: ExitStack, folder: Path | None, *, tensorboard: bool) -> list[Callable[[StepRecord], Any]]:
+def _observers(stack: ExitStack, folder: str | None, *, tensorboard: bool) -> list[Callable[[StepRecord], Any]]:
     """What shows the training to a person: a bar in a terminal or lines in a log, and files."""
     if not is_main_process():
         return []
@@ -125,9 +133,9 @@ def _observers(stack: ExitStack, folder: Path | None, *, tensorboard: bool) -> l
         stack.enter_context(TrainingProgress()) if Console().is_terminal else _log_progress
     ]
     if folder is not None:
-        found.append(TrainingLog(folder / TRAINING_LOG))
+        found.append(TrainingLog(Path(folder) / _TRAINING_LOG))
         if tensorboard:
-            found.append(board := TensorBoardLog(folder / "tensorboard"))
+            found.append(board := TensorBoardLog(Path(folder) / "tensorboard"))
             stack.callback(board.close)
     return found
 

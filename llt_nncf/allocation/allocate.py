@@ -125,10 +125,8 @@ def _check_options(k_best: int, tolerance: float, time_limit_s: float) -> None:
 def _limit_uses(
     problem: ChoiceProblem, limits: Sequence[Limit], multipliers: Floats, choice: Choice
 ) -> tuple[LimitUse, ...]:
-    bits = problem.bits(choice)
     result = []
-    for limit, step, multiplier in zip(limits, problem.steps, multipliers, strict=True):
-        total = sum(limit.cost(layer, *bits[layer.name]) for layer in problem.layers)
+    for limit, total, step, multiplier in zip(limits, problem.totals(choice), problem.steps, multipliers, strict=True):
         used, most = limit.in_unit(total), limit.in_unit(limit.limit)
         result.append(
             LimitUse(

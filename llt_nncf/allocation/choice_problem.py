@@ -73,9 +73,17 @@ class ChoiceProblem:
         return replace(self, limits=((totals - self.smallest) // self.steps).astype(float))
 
     def used(self, choice: Choice) -> Floats:
-        """Returns what ``choice`` costs, shape ``(K,)``."""
+        """Returns what ``choice`` costs, in lattice steps, shape ``(K,)``."""
         rows = np.arange(len(self.layers))
         return self.costs[:, rows, choice.activations[self.group_of], choice.weights].sum(axis=1)
+
+    def totals(self, choice: Choice) -> list[int]:
+        """Returns the same in the integers of the limits, as ``Limit.in_unit`` takes them."""
+        used = self.used(choice).tolist()
+        return [
+            int(steps) * step + smallest
+            for steps, step, smallest in zip(used, self.steps.tolist(), self.smallest.tolist(), strict=True)
+        ]
 
     def objective(self, choice: Choice) -> float:
         """Returns the sum of the chosen terms."""

@@ -196,9 +196,7 @@ class Frontier:
         return replace(problem, limits=np.minimum(problem.limits, problem.used(free)))
 
     def _in_unit(self, k: int, choice: Choice) -> float:
-        bits = self._problem.bits(choice)
-        limit = self._limits[k]
-        return limit.in_unit(sum(limit.cost(layer, *bits[layer.name]) for layer in self._problem.layers))
+        return self._limits[k].in_unit(self._problem.totals(choice)[k])
 
     def _used(self, choice: Choice) -> dict[str, float]:
         return {axis: self._in_unit(self._names.index(axis), choice) for axis in self.axes}

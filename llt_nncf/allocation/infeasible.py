@@ -7,8 +7,7 @@ import numpy as np
 from llt_nncf.allocation.choice_problem import ChoiceProblem
 from llt_nncf.allocation.lagrangian import cheapest_choice
 from llt_nncf.cost.limit import Limit
-
-_NAMED_LAYERS = 6
+from llt_nncf.errors import some_of
 
 
 def unreachable_limits(problem: ChoiceProblem) -> list[int]:
@@ -26,8 +25,7 @@ def explain_infeasible(problem: ChoiceProblem, limits: Sequence[Limit]) -> str:
     unreachable = unreachable_limits(problem)
     parts = []
     for k, limit in enumerate(limits):
-        bits = problem.bits(cheapest_choice(problem, k))
-        best = limit.in_unit(sum(limit.cost(layer, *bits[layer.name]) for layer in problem.layers))
+        best = limit.in_unit(problem.totals(cheapest_choice(problem, k))[k])
         word = "largest" if limit.larger_is_tighter else "smallest"
         verdict = "cannot be met" if k in unreachable else "can be met alone"
         parts.append(
@@ -52,5 +50,4 @@ def _fixed(problem: ChoiceProblem, limit: Limit) -> str:
         activations = f"A{layer.activation_bits[a[0]]}" if limit.needs_activations and len(set(a)) == 1 else ""
         if weights + activations:
             held.append(f"{layer.name!r} at {weights}{activations}")
-    more = f" and {len(held) - _NAMED_LAYERS} more" if len(held) > _NAMED_LAYERS else ""
-    return f"fixed: {', '.join(held[:_NAMED_LAYERS])}{more}" if held else "no layer is fixed"
+    return f"fixed: {some_of(held, 6)}" if held else "no layer is fixed"

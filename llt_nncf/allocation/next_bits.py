@@ -53,7 +53,7 @@ def next_bits(
     activations = choice.activations[problem.group_of]
     rows = np.arange(len(problem.layers))
     terms, used = problem.terms[rows, activations, choice.weights], problem.costs[:, rows, activations, choice.weights]
-    totals = used.sum(axis=1)
+    totals, in_integers = used.sum(axis=1), problem.totals(choice)
     result = []
     for kind, members, a, weights in _neighbours(problem, choice):
         change = float(problem.terms[members, a, weights].sum() - terms[members].sum())
@@ -68,17 +68,15 @@ def next_bits(
                 candidates[before],
                 candidates[weights[0] if kind == "weights" else a],
                 change,
-                {limit.name: _change(problem, limit, k, totals[k], steps[k]) for k, limit in enumerate(limits)},
+                {
+                    limit.name: limit.in_unit(before + int(more) * int(step)) - limit.in_unit(before)
+                    for limit, before, more, step in zip(limits, in_integers, steps, problem.steps, strict=True)
+                },
                 bool((totals + steps <= problem.limits).all()),
                 change + float(multipliers @ steps),
             )
         )
     return tuple(result)
-
-
-def _change(problem: ChoiceProblem, limit: Limit, k: int, total: float, steps: float) -> float:
-    before = int(total) * int(problem.steps[k]) + int(problem.smallest[k])
-    return limit.in_unit(before + int(steps) * int(problem.steps[k])) - limit.in_unit(before)
 
 
 def _neighbours(problem: ChoiceProblem, choice: Choice) -> Iterator[tuple[str, np.ndarray, int, np.ndarray]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llt_nncf.artifacts.json_file import load_json
+from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.artifacts.layer_table import LayerTable
@@ -40,13 +41,7 @@ class BitPolicy:
         :param activation_bits: Bits of all activations that are not fixed; likewise.
         :raises ArtifactError: If a layer does not have these candidates.
         """
-        bits = {
-            layer.name: (
-                layer.weight_bits[0] if len(layer.weight_bits) == 1 else weight_bits,
-                layer.activation_bits[0] if len(layer.activation_bits) == 1 else activation_bits,
-            )
-            for layer in table.layers
-        }
+        bits = {layer.name: layer.uniform_bits(weight_bits, activation_bits) for layer in table.layers}
         policy = cls(bits, {"uniform": {"weight_bits": weight_bits, "activation_bits": activation_bits}})
         policy.check(table)
         return policy
@@ -94,15 +89,12 @@ class BitPolicy:
 
         :raises ArtifactError: If the values are not a policy's.
         """
-        try:
+        with parsing(where, "a bit policy"):
             bits = {
                 name: (typed(row["weight_bits"], int), typed(row["activation_bits"], int))
                 for name, row in typed(content["bits"], dict).items()
             }
             provenance = typed(content.get("provenance", {}), dict)
-        except (KeyError, TypeError) as error:
-            msg = f"{where}: not a bit policy: {error!r}"
-            raise ArtifactError(msg) from error
         return cls(bits, provenance)
 
     def save(self, path: Path | str) -> Path:

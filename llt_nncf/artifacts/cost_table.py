@@ -12,6 +12,7 @@ from llt_nncf.artifacts.bit_pair import PairToValue
 from llt_nncf.artifacts.bit_pair import pairs_from_json
 from llt_nncf.artifacts.bit_pair import pairs_to_json
 from llt_nncf.artifacts.json_file import load_json
+from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.errors import ArtifactError
@@ -69,11 +70,8 @@ class CostTable:
         :raises ArtifactError: If the file is missing or malformed.
         """
         content = load_json(path, _SCHEMA)
-        try:
+        with parsing(path, "a cost table"):
             costs: dict[str, dict[BitPair, float]] = pairs_from_json(content["costs"])
             name, unit, source = (typed(content[key], str) for key in ("name", "unit", "source"))
             details = typed(content.get("details", {}), dict)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            msg = f"{path}: not a cost table: {error!r}"
-            raise ArtifactError(msg) from error
         return cls(name, unit, costs, source, details)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from llt_nncf.artifacts.json_file import load_json
+from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.artifacts.layer_table import LayerTable
-from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import InvalidIndicatorError
+from llt_nncf.errors import some_of
 
 _SCHEMA = "llt_nncf.indicators/1"
 
@@ -50,7 +51,7 @@ class IndicatorTable:
                 elif not math.isfinite(value) or value < 0:
                     faults.append(f"{kind}[{name!r}][{num_bits}]={value}")
         if faults:
-            shown = "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" if len(faults) > 20 else "")
+            shown = some_of(faults, 20, "; ")
             msg = f"Indicators must be given for every candidate, finite and not negative: {shown}."
             raise InvalidIndicatorError(msg)
 
@@ -74,7 +75,7 @@ class IndicatorTable:
         :raises InvalidIndicatorError: If an indicator is missing or not usable.
         """
         content: dict[str, Any] = load_json(path, _SCHEMA)
-        try:
+        with parsing(path, "an indicator table"):
             kinds = {
                 kind: {
                     name: {int(bits): typed(value, float) for bits, value in typed(values, dict).items()}
@@ -83,7 +84,4 @@ class IndicatorTable:
                 for kind in ("weights", "activations")
             }
             source = typed(content["source"], str)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            msg = f"{path}: not an indicator table: {error!r}"
-            raise ArtifactError(msg) from error
         return cls(LayerTable.from_dict(content, str(path)), kinds["weights"], kinds["activations"], source)

@@ -4,6 +4,8 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from typing import NoReturn
@@ -93,6 +95,22 @@ def _read(path: Path) -> Any:
         raise ArtifactError(msg) from None
     except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: cannot be read as JSON: {error}"
+        raise ArtifactError(msg) from error
+
+
+@contextmanager
+def parsing(where: Path | str, kind: str) -> Iterator[None]:
+    """
+    Words what goes wrong while loaded JSON is taken apart.
+
+    :param where: Named in errors.
+    :param kind: What it is not then, for example ``a bit policy``.
+    :raises ArtifactError: If a key is missing, or a value is of the wrong type or out of range.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        msg = f"{where}: not {kind}: {error!r}"
         raise ArtifactError(msg) from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llt_nncf.artifacts.json_file import load_json
+from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.errors import ArtifactError
@@ -43,6 +44,13 @@ class Layer:
     def is_fixed(self) -> bool:
         """Whether nothing is left to decide here."""
         return len(self.weight_bits) == 1 and len(self.activation_bits) == 1
+
+    def uniform_bits(self, weight_bits: int, activation_bits: int) -> tuple[int, int]:
+        """Returns the layer's bits in the uniform policy of these: what is fixed keeps its own."""
+        return (
+            self.weight_bits[0] if len(self.weight_bits) == 1 else weight_bits,
+            self.activation_bits[0] if len(self.activation_bits) == 1 else activation_bits,
+        )
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ class LayerTable:
         :param where: Named in errors.
         :raises ArtifactError: If a key is missing, unknown, or of the wrong type.
         """
-        try:
+        with parsing(where, "a layer table"):
             rows = []
             for row in typed(content["layers"], list):
                 names = {key: typed(row[key], str) for key in ("name", "activation_group")}
@@ -119,9 +127,6 @@ class LayerTable:
                 bits = {key: tuple(typed(b, int) for b in row[key]) for key in ("weight_bits", "activation_bits")}
                 rows.append(Layer(**{**row, **names, **counts, **bits}))
             unsearched = {name: typed(num_bits, int) for name, num_bits in typed(content["unsearched"], dict).items()}
-        except (KeyError, TypeError) as error:
-            msg = f"{where}: not a layer table: {error!r}"
-            raise ArtifactError(msg) from error
         return cls(tuple(rows), unsearched)
 
     def save(self, path: Path | str) -> Path:

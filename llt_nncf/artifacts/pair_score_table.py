@@ -10,14 +10,14 @@ from llt_nncf.artifacts.bit_pair import PairToValue
 from llt_nncf.artifacts.bit_pair import pairs_from_json
 from llt_nncf.artifacts.bit_pair import pairs_to_json
 from llt_nncf.artifacts.json_file import load_json
+from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.artifacts.layer_table import LayerTable
-from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import InvalidIndicatorError
+from llt_nncf.errors import some_of
 
 PAIR_SCORES_SCHEMA = "llt_nncf.pair_scores/1"
-_NAMED_FAULTS = 20
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,9 @@ class PairScoreTable:
                 elif not math.isfinite(value):
                     faults.append(f"scores[{layer.name!r}][{pair}]={value}")
         if faults:
-            more = f"; and {len(faults) - _NAMED_FAULTS} more" if len(faults) > _NAMED_FAULTS else ""
             msg = (
                 "Scores must be given for every pair (weight bits, activation bits) of candidates, and be finite: "
-                f"{'; '.join(faults[:_NAMED_FAULTS])}{more}."
+                f"{some_of(faults, 20, '; ')}."
             )
             raise InvalidIndicatorError(msg)
 
@@ -69,10 +68,7 @@ class PairScoreTable:
         :raises InvalidIndicatorError: If a score is missing or not usable.
         """
         content = load_json(path, PAIR_SCORES_SCHEMA)
-        try:
+        with parsing(path, "a table of pair scores"):
             scores = pairs_from_json(content["scores"])
             source = typed(content["source"], str)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            msg = f"{path}: not a table of pair scores: {error!r}"
-            raise ArtifactError(msg) from error
         return cls(LayerTable.from_dict(content, str(path)), scores, source)

@@ -8,6 +8,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.artifacts.json_file import write_atomically
 from llt_nncf.artifacts.step_record import StepRecord
@@ -73,8 +74,9 @@ class TrainingCurves:
         :raises ArtifactError: If the file is missing or malformed.
         """
         curves: dict[str, dict[Any, Any]] = {name: {} for name in cls.__dataclass_fields__}
-        try:
-            for row in _load_rows(Path(path)):
+        rows = _load_rows(Path(path))
+        with parsing(path, "a training log"):
+            for row in rows:
                 step = row["step"]
                 for name, loss in typed(row["losses"], dict).items():
                     if loss is not None:  # it was not finite
@@ -86,9 +88,6 @@ class TrainingCurves:
                     for name, values in typed(row.get(key, {}), dict).items():
                         for bits, value in typed(values, dict).items():
                             curves[key].setdefault((name, int(bits)), {})[step] = typed(value, float)
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{path}: not a training log: {error!r}"
-            raise ArtifactError(msg) from error
         return cls(**curves)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from llt_nncf.artifacts.json_file import load_json
+from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.artifacts.json_file import typed
-from llt_nncf.errors import ArtifactError
 
 _SCHEMA = "llt_nncf.validation_report/1"
 
@@ -40,10 +40,7 @@ class ValidationReport:
         :raises ArtifactError: If the file is missing or malformed.
         """
         content = load_json(path, _SCHEMA)
-        try:
+        with parsing(path, "a validation report"):
             passed = typed(content.pop("passed"), bool)
             faults = tuple(typed(fault, str) for fault in typed(content.pop("faults"), list))
-        except (KeyError, TypeError) as error:
-            msg = f"{path}: not a validation report: {error!r}"
-            raise ArtifactError(msg) from error
         return cls(passed, faults, content)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from llt_nncf.artifacts.layer_table import Layer
@@ -12,6 +13,7 @@ from llt_nncf.cost.layer_cost import MIB_BITS
 from llt_nncf.cost.layer_cost import layer_activation_bits
 from llt_nncf.cost.layer_cost import layer_bitops
 from llt_nncf.cost.layer_cost import layer_weight_bits
+from llt_nncf.cost.limit import LayerCost
 from llt_nncf.cost.limit import Limit
 
 _MOST = 2.0**62
@@ -22,7 +24,7 @@ def _gbitops(most: float, counted: Sequence[Layer]) -> Limit:
 
 
 def _bitops_as(pair: tuple[int, int], counted: Sequence[Layer]) -> Limit:
-    total = sum(layer_bitops(layer, *_uniform_bits(layer, *pair)) for layer in counted)
+    total = sum(layer_bitops(layer, *layer.uniform_bits(*pair)) for layer in counted)
     return _bitops("bitops_as", f"{pair} ({total / GIGA:.6g} GBitOPs)", total)
 
 
@@ -58,38 +60,26 @@ def _size(name: str, given: float, most: int, unit: str, in_unit: Callable[[int]
 
 def _average_weight_bits(most: float, counted: Sequence[Layer]) -> Limit:
     total = sum(layer.weight_count for layer in counted)
-    return Limit(
-        "average_weight_bits",
-        f"{most}",
-        layer_weight_bits,
-        _floor(most * total),
-        "bits per weight",
-        lambda n: n / max(total, 1),
-        needs_activations=False,
-        price_unit="bit per weight",
-        price_size=float(total),
-    )
+    limit = _average("average_weight_bits", most, layer_weight_bits, total, "weight")
+    return replace(limit, needs_activations=False)
 
 
 def _average_activation_bits(most: float, counted: Sequence[Layer]) -> Limit:
     total = sum(layer.macs for layer in counted)
+    limit = _average("average_activation_bits", most, layer_activation_bits, total, "MAC")
+    return replace(limit, needs_weights=False)
+
+
+def _average(name: str, most: float, cost: LayerCost, total: int, counts: str) -> Limit:
     return Limit(
-        "average_activation_bits",
+        name,
         f"{most}",
-        layer_activation_bits,
+        cost,
         _floor(most * total),
-        "bits per MAC",
+        f"bits per {counts}",
         lambda n: n / max(total, 1),
-        needs_weights=False,
-        price_unit="bit per MAC",
+        price_unit=f"bit per {counts}",
         price_size=float(total),
-    )
-
-
-def _uniform_bits(layer: Layer, weight_bits: int, activation_bits: int) -> tuple[int, int]:
-    return (
-        layer.weight_bits[0] if len(layer.weight_bits) == 1 else weight_bits,
-        layer.activation_bits[0] if len(layer.activation_bits) == 1 else activation_bits,
     )
 
 

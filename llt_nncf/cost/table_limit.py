@@ -10,6 +10,7 @@ from llt_nncf.artifacts.cost_table import CostTable
 from llt_nncf.artifacts.layer_table import Layer
 from llt_nncf.cost.limit import Limit
 from llt_nncf.errors import BudgetError
+from llt_nncf.errors import some_of
 
 _MOST_UNITS = 2**50  # floats count whole numbers exactly up to 2**53
 
@@ -28,8 +29,7 @@ def table_limit(table: CostTable, most: float, counted: Sequence[Layer], *, name
     rows = {layer: table.costs.get(layer, {}) for layer in pairs}
     missing = [f"{layer!r} w{w}a{a}" for layer, wanted in pairs.items() for w, a in wanted if (w, a) not in rows[layer]]
     if missing:
-        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-        msg = f"{name}: the cost table {table.name!r} has no cost for {', '.join(missing[:10])}{more}."
+        msg = f"{name}: the cost table {table.name!r} has no cost for {some_of(missing, 10)}."
         raise BudgetError(msg)
     largest = sum(max(rows[layer][pair] for pair in wanted) for layer, wanted in pairs.items())
     units = 10.0 ** math.floor(math.log10(_MOST_UNITS / largest)) if largest > 0 else 1.0

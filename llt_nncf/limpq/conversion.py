@@ -6,8 +6,10 @@ from typing import Any
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.errors import ArtifactError
+from llt_nncf.errors import some_of
 from llt_nncf.limpq.torchvision_layers import ModelLayer
 
 # Left in the names by the authors' DistributedDataParallel.
@@ -41,8 +43,8 @@ def convert_indicators(
     unknown = sorted({*weights, *activations} - {layer.name for layer in layers})
     lonely = sorted({*weights} ^ {*activations})
     if unknown or lonely:
-        faults = [f"the model has no layers {_some(unknown)}"] if unknown else []
-        faults += [f"only one of weight and act has {_some(lonely)}"] if lonely else []
+        faults = [f"the model has no layers {some_of(unknown, 6)}"] if unknown else []
+        faults += [f"only one of weight and act has {some_of(lonely, 6)}"] if lonely else []
         msg = f"{where}: {'; '.join(faults)}. Name the model that the indicators were trained for."
         raise ArtifactError(msg)
     rows = [
@@ -61,19 +63,14 @@ def convert_indicators(
     return IndicatorTable(LayerTable(tuple(rows)), weights, activations, source)
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
 def _rows(content: Any, kind: str, where: str) -> dict[str, dict[int, float]]:
-    try:
+    with parsing(where, "the LIMPQ authors' indicators (weight, act: layer: bits: value)"):
         return {
-            typed(name, str).removeprefix(_PREFIX): {int(bits): typed(value, float) for bits, value in values.items()}
+            typed(name, str).removeprefix(_PREFIX): {
+                int(bits): typed(value, float) for bits, value in typed(values, dict).items()
+            }
             for name, values in typed(content, dict)[kind].items()
         }
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        msg = f"{where}: not the LIMPQ authors' indicators (weight, act: layer: bits: value): {error!r}"
-        raise ArtifactError(msg) from error
 
 
 def _candidates(rows: dict[str, dict[int, float]], name: str, fixed_bits: int) -> tuple[int, ...]:

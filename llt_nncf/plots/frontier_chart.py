@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from llt_nncf.plots.layer_axis import ranked_color
 from llt_nncf.plots.layer_axis import save_figure
 
 _LABELS = {
@@ -41,7 +41,7 @@ def plot_frontier(
     levels = sorted({point[1] for point in points}) if len(axes) == 2 else [None]
     for rank, level in enumerate(levels):
         line = [(point[0], point[-1]) for point in points if level is None or point[1] == level]
-        color = colormaps["viridis"](0.9 * rank / max(1, len(levels) - 1))
+        color = ranked_color(rank, len(levels))
         label = None if level is None else f"{level:.4g}"
         marker = "o-" if len(line) <= _MOST_DOTS else "-"
         panel.plot(*zip(*line, strict=True), marker, color=color, markersize=3, linewidth=1.3, label=label)

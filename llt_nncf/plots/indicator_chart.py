@@ -3,13 +3,13 @@
 import math
 from pathlib import Path
 
-from matplotlib import colormaps
 from matplotlib.ticker import LogLocator
 from matplotlib.ticker import NullFormatter
 
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.plots.layer_axis import label_layers
 from llt_nncf.plots.layer_axis import layer_figure
+from llt_nncf.plots.layer_axis import ranked_color
 from llt_nncf.plots.layer_axis import save_figure
 
 
@@ -30,7 +30,7 @@ def plot_indicators(indicators: IndicatorTable, path: Path | str) -> Path:
     panels = figure.subplots(2, sharex=True)
     for axes, title, rows in zip(panels, ("weight", "activation"), (weights, activations), strict=True):
         for rank, num_bits in enumerate(all_bits):
-            color = colormaps["viridis"](0.9 * rank / max(1, len(all_bits) - 1))
+            color = ranked_color(rank, len(all_bits))
             # A gap where a layer has no such candidate, or where it is zero, which a log scale does not have.
             values = [row.get(num_bits) or math.nan for row in rows]
             axes.plot(values, "o-", color=color, markersize=3.5, linewidth=1.3, label=f"{num_bits} bits")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -38,6 +39,11 @@ def label_layers(axes: Axes, names: Sequence[str]) -> None:
     axes.tick_params(axis="x", length=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
+
+
+def ranked_color(rank: int, count: int) -> tuple[float, ...]:
+    """Returns the color of the line ``rank`` of ``count`` that have an order: from dark to light, and no paler."""
+    return colormaps["viridis"](0.9 * rank / max(1, count - 1))
 
 
 def save_figure(figure: Figure, path: Path | str) -> Path:

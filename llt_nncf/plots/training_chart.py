@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from llt_nncf.artifacts import TrainingCurves
+from llt_nncf.plots.layer_axis import ranked_color
 from llt_nncf.plots.layer_axis import save_figure
 
 _Trajectories = Mapping[tuple[str, int], Mapping[int, float]]
@@ -29,7 +29,7 @@ def plot_training(curves: TrainingCurves, path: Path | str) -> Path:
     (loss_axes, tau_axes), (weight_axes, activation_axes) = figure.subplots(2, 2, sharex=True)
     weights, activations = _searched(curves.weights), _searched(curves.activations)
     bits = sorted({num_bits for _, num_bits in (*weights, *activations)}, reverse=True)
-    colors = {b: colormaps["viridis"](0.9 * rank / max(1, len(bits) - 1)) for rank, b in enumerate(bits)}
+    colors = {b: ranked_color(rank, len(bits)) for rank, b in enumerate(bits)}
 
     for name, losses in curves.losses.items():
         kind, _, number = name.partition("-")

@@ -13,6 +13,7 @@ from llt_nncf.artifacts import CostTable
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import ValidationFailedError
+from llt_nncf.errors import some_of
 from llt_nncf.validation.runners import OpenVinoRunner
 from llt_nncf.validation.single_layer import FORMS
 from llt_nncf.validation.single_layer import SECOND_READER
@@ -57,10 +58,7 @@ def measure_layers(table: LayerTable, onnx_path: Path | str, *, rounds: int = 30
     layers = cut_out_layers(onnx_path, set(table.by_name))
     missing = [name for name in table.by_name if name not in layers]
     if missing or rounds < 1:
-        more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
-        fault = (
-            f"{onnx_path} has no layers {', '.join(missing[:6])}{more}" if missing else f"rounds={rounds} is below 1"
-        )
+        fault = f"{onnx_path} has no layers {some_of(missing, 6)}" if missing else f"rounds={rounds} is below 1"
         msg = f"{fault}. Give the model that the indicators were trained for, as this package or PyTorch exports it."
         raise ValidationFailedError(msg)
     costs, details = {}, {}

@@ -38,11 +38,15 @@ if __name__ == "__main__":
 """
 
 
-def test_two_ranks_at_half_batch_are_one_at_full_batch(tmp_path):
-    (tmp_path / "main.py").write_text(SCRIPT)
+def run(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess:
+    (folder / "main.py").write_text(script)
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "main.py", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "main.py", str(folder), *arguments]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_two_ranks_at_half_batch_are_one_at_full_batch(tmp_path):
+    done = run(tmp_path, SCRIPT)
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     net = started_net().double()
@@ -59,28 +63,18 @@ def test_two_ranks_at_half_batch_are_one_at_full_batch(tmp_path):
 KILLED = """
 import os, signal, sys
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from tests.indicators.tiny_net import CANDIDATES, loss_fn, quantizer_set, started_net
+from tests.indicators.tiny_net import CANDIDATES, NoisySet, loss_fn, quantizer_set, started_net
 from llt_nncf.indicators import train_indicators
-
-
-class Noisy(Dataset):
-    # Augmented by the global generator, which is another one on each rank.
-    def __len__(self):
-        return 28
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(index)
-        return torch.randn(2, 5, 5, generator=generator) + 0.1 * torch.randn(2, 5, 5), index % 3
 
 
 def work(rank, folder, kill_at):
     init = f"file://{folder}/rendezvous-{kill_at}"
     torch.distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
     net = started_net()
-    loader = DataLoader(Noisy(), batch_size=4, shuffle=True)
-    torch.manual_seed(rank)
+    loader = DataLoader(NoisySet(28), batch_size=4, shuffle=True)
+    torch.manual_seed(rank)  # each rank augments by another generator
 
     def on_step(record):
         if record.step == int(kill_at):
@@ -104,13 +98,8 @@ def test_two_ranks_that_are_killed_end_where_uninterrupted_ones_end(tmp_path):
     for name, kills in (("whole", [0]), ("killed", [5, 0])):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "main.py").write_text(KILLED)
-        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
         for kill_at in kills:
-            command = [sys.executable, "main.py", str(folder), str(kill_at)]
-            done = subprocess.run(
-                command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
-            )
+            done = run(folder, KILLED, str(kill_at))
             assert (done.returncode == 0) == (kill_at == 0), done.stderr
         ends[name] = [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
     for rank in range(2):

@@ -21,26 +21,16 @@ from tests.indicators.tiny_net import started_net
 SCRIPT = """
 import os, signal, sys
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from tests.indicators.tiny_net import CANDIDATES, loss_fn, quantizer_set, started_net
+from tests.indicators.tiny_net import CANDIDATES, NoisySet, loss_fn, quantizer_set, started_net
 from llt_nncf.indicators import train_indicators
 
 folder, kill_at = sys.argv[1], int(sys.argv[2])
 
 
-class Noisy(Dataset):
-    # Augmented by the global generator, so that a resume must put that back too.
-    def __len__(self):
-        return 56
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(index)
-        return torch.randn(2, 5, 5, generator=generator) + 0.1 * torch.randn(2, 5, 5), index % 3
-
-
 net = started_net()
-loader = DataLoader(Noisy(), batch_size=8, shuffle=True)
+loader = DataLoader(NoisySet(56), batch_size=8, shuffle=True)
 torch.manual_seed(5)
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import Dataset
 
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
@@ -44,6 +45,20 @@ def batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(count, 8, 2, 5, 5, generator=generator)
     return [(x, torch.randint(3, (8,), generator=generator)) for x in images]
+
+
+class NoisySet(Dataset):
+    """Images that the global generator augments, so that a resume must put that back too."""
+
+    def __init__(self, length: int):
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int):
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(2, 5, 5, generator=generator) + 0.1 * torch.randn(2, 5, 5), index % 3
 
 
 def loss_fn(model: nn.Module, batch) -> torch.Tensor:
