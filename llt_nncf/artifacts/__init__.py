@@ -4,7 +4,6 @@ The files between the stages: frozen dataclasses with schema-versioned JSON, sav
 None of them needs torch.
 """
 
-from llt_nncf.artifacts.bit_policy import POLICY_KEY as POLICY_KEY
 from llt_nncf.artifacts.bit_policy import BitPolicy as BitPolicy
 from llt_nncf.artifacts.cost_table import CostTable as CostTable
 from llt_nncf.artifacts.indicator_table import IndicatorTable as IndicatorTable
@@ -13,6 +12,10 @@ from llt_nncf.artifacts.json_file import save_json as save_json
 from llt_nncf.artifacts.json_file import write_atomically as write_atomically
 from llt_nncf.artifacts.layer_table import Layer as Layer
 from llt_nncf.artifacts.layer_table import LayerTable as LayerTable
+from llt_nncf.artifacts.model_metadata import DIGEST_KEY as DIGEST_KEY
+from llt_nncf.artifacts.model_metadata import POLICY_KEY as POLICY_KEY
+from llt_nncf.artifacts.model_metadata import VERSIONS_KEY as VERSIONS_KEY
+from llt_nncf.artifacts.model_metadata import graph_digest as graph_digest
 from llt_nncf.artifacts.pair_score_table import PairScoreTable as PairScoreTable
 from llt_nncf.artifacts.reference import Reference as Reference
 from llt_nncf.artifacts.reference import weight_digest as weight_digest

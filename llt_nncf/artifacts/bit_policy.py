@@ -15,9 +15,6 @@ from llt_nncf.errors import ArtifactError
 
 _SCHEMA = "llt_nncf.bit_policy/1"
 
-# Under this name an exported file carries its policy, as JSON of ``to_dict``.
-POLICY_KEY = "llt_nncf.policy"
-
 
 @dataclass(frozen=True)
 class BitPolicy:

@@ -21,7 +21,7 @@ _BIAS_TOLERANCE = 1e-2
 _BIAS_RELATIVE_TOLERANCE = 2.0**-22
 
 
-def lower_weights(graph: ir.Graph, constants: ConstantPool) -> None:
+def lower_weights(graph: ir.Graph, constants: ConstantPool) -> dict[str, int]:
     """
     Writes every ``llt::Dequantize`` as an int8 initializer ``<layer name>/codes`` and DequantizeLinear.
 
@@ -30,14 +30,18 @@ def lower_weights(graph: ir.Graph, constants: ConstantPool) -> None:
 
     :param graph: Changed in place.
     :param constants: Makes new initializers.
+    :return: Layer to the bit-width of its policy.
     :raises ExportError: If a layer's weights cannot be written exactly; it is named.
     """
     calls: Counter[str] = Counter()
+    weight_bits = {}
     for node in list(graph):
         if is_op(node, "Dequantize", domain="llt"):
             name = str(attributes(node)["name"])
+            weight_bits[name] = int(attributes(node)["num_bits"])
             _write_weights(node, constants, name, f"{name}#{calls[name]}" if calls[name] else name)
             calls[name] += 1
+    return weight_bits
 
 
 def lower_biases(graph: ir.Graph, constants: ConstantPool) -> None:

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import graph_digest
 from llt_nncf.errors import ExportError
 from llt_nncf.export import export_float_onnx
 from llt_nncf.export import export_onnx
@@ -229,7 +230,8 @@ def test_metadata_holds_the_policy(classifier, tmp_path):
     metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert BitPolicy.from_dict(json.loads(metadata["llt_nncf.policy"])) == policy
     assert ExportedModel(path).policy == policy
-    assert metadata["llt_nncf.version"]
+    assert json.loads(metadata["llt_nncf.versions"])["torch"] == torch.__version__.split("+")[0]
+    assert metadata["llt_nncf.digest"] == graph_digest(onnx.load(path).graph)
 
 
 def test_names_of_inputs_and_outputs_are_kept(classifier, tmp_path):

@@ -79,7 +79,7 @@ def test_residual_additions_are_exact(tmp_path, activation_bits):
     runner = OpenVinoRunner(xml_path)
     np.testing.assert_array_equal(runner.run(x.numpy()), expected)
     assert all(is_integer for _, is_integer in runner.kernels(["stem", "conv1", "conv2", "down"]).values())
-    # Reading the ONNX file itself, OpenVINO drops roundings. Once it does not, openvino_rounding can go.
+    # Reading the ONNX file itself, OpenVINO drops roundings. Once it does not, keep_rounding_before_additions can go.
     assert np.abs(OpenVinoRunner(onnx_path).run(x.numpy()) - expected).max() > 0
 
 
