@@ -79,9 +79,7 @@ class LayerFold:
         shift = -norm.running_mean * gain
         if norm.affine:
             shift = shift + norm.bias
-        return fold_batch_norm(
-            codes, step_size, self.module.bias, gain=gain, shift=shift, channel_dim=self.channel_dim
-        )
+        return fold_batch_norm(codes, step_size, self.module.bias, gain=gain, shift=shift, channel_dim=self.channel_dim)
 
     def round_bias(self, bias: Tensor, step_size: Tensor) -> Tensor:
         """

@@ -56,6 +56,7 @@ class RoundedBias:
 
     def _offset(self) -> Tensor:
         weight = self._fold.module.weight
+        bias: Any  # there is one: round_biases has looked
         _, step_size, bias = self._fold.fold(weight.new_zeros([1] * weight.dim()))
         return self._fold.round_bias(bias, step_size) - bias
 
@@ -67,7 +68,7 @@ def round_biases(folds: Iterable[LayerFold]) -> None:
     NOTE: only once a policy is in force. While the indicators are trained the bits, and with them the grids, change
     from pass to pass, and a batch norm has one bias for all of them.
 
-    :param folds: The layers; those that have a rounded bias already are left alone.
+    :param folds: The layers.
     """
     for fold in folds:
         has_bias = fold.batch_norm is not None or fold.module.bias is not None

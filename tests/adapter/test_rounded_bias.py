@@ -48,8 +48,7 @@ def low_bits(table, seed, path):
     draw = random.Random(seed)
     inputs = {name: draw.choice([2, 3, 4]) for name in table.groups}
     bits = {
-        layer.name: layer.uniform_bits(draw.choice([2, 3, 4]), inputs[layer.activation_group])
-        for layer in table.layers
+        layer.name: layer.uniform_bits(draw.choice([2, 3, 4]), inputs[layer.activation_group]) for layer in table.layers
     }
     return str(BitPolicy(bits).save(path))
 
