@@ -1,5 +1,6 @@
 """A fine-tuned model back from its checkpoint, without training data."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,13 @@ def restore(
     config = _load_config(config_path, input_shape)
     checkpoint = _load_checkpoint(checkpoint_path)
     try:
-        controller, compressed = create_compressed_model(
-            model, config, compression_state=checkpoint["compression"], dump_graphs=False
-        )
-        load_state(compressed, checkpoint["model"], is_resume=True)
+        with warnings.catch_warnings():
+            # NNCF 3 has nothing in the place of what is deprecated here.
+            warnings.simplefilter("ignore", FutureWarning)
+            controller, compressed = create_compressed_model(
+                model, config, compression_state=checkpoint["compression"], dump_graphs=False
+            )
+            load_state(compressed, checkpoint["model"], is_resume=True)
     except LltError:
         raise
     except Exception as error:  # NNCF has no errors of its own for that

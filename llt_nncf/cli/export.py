@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="FILE.py:FACTORY",
-        help="function that returns the float model (the file is run), or torchvision:NAME",
+        help="function that returns the float model, trained if its accuracy is to be compared (the file is run); or "
+        "torchvision:NAME",
     )
     parser.add_argument("--config", required=True, type=Path, help="NNCF JSON config that the model was trained with")
     parser.add_argument(
