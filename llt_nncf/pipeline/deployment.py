@@ -62,7 +62,7 @@ def deploy(
     frozen = controller.strip().cpu()
     with staging_folder(out_dir) as folder:
         record_reference(frozen, inputs, labels, float_model=float_model).save(folder / "reference.npz")
-        _export(frozen, float_model, inputs[:1], folder, policy=policy, packed=packed, opset=opset)
+        _export(frozen, float_model, inputs[:1].cpu(), folder, policy=policy, packed=packed, opset=opset)
         policy.save(folder / "policy.json")
         controller.table.save(folder / "layers.json")
         plot_bits(controller.table, policy, folder / "bits.png")
