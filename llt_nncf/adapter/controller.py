@@ -325,6 +325,8 @@ class LltQuantizationController(QuantizationController):
         """
         Writes the frozen model as ONNX in which ONNX Runtime and OpenVINO run int8 kernels; the model stays trainable.
 
+        The file is not run: ``llt_nncf.pipeline.deploy`` and ``llt-nncf export`` leave only files that were validated.
+
         :param save_path: The file.
         :param save_format: ``None`` or ``onnx``.
         :param input_names: Names of the graph's inputs.
