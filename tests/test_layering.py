@@ -36,7 +36,7 @@ HOMES = {
     "onnx_ir": {"export", "validation"},
     "matplotlib": {"plots"},
     "jsonschema": {"config"},
-    "torchvision": {"limpq"},
+    "torchvision": {"limpq", "pipeline"},
 }
 DEPENDENCIES = {*HOMES, "torch", "torchvision", "numpy", "rich", "safetensors", "sklearn", "pytest"}
 VAGUE_NAMES = {"utils", "helpers", "common", "misc"}

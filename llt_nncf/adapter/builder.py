@@ -62,6 +62,7 @@ class LltQuantizationBuilder(QuantizationBuilder):
             target_model.nncf.get_original_graph(),
             candidate_bits=self._llt_config.candidate_bits,
             fixed_bits=self._llt_config.fixed_bits,
+            activation_bits=self._llt_config.activation_bits,
         )
         return setup
 
@@ -80,7 +81,7 @@ class LltQuantizationBuilder(QuantizationBuilder):
         if all(len(bits) == 1 or bits != self._llt_config.candidate_bits for bits in saved):
             msg = (
                 f"compression.candidate_bits={list(self._llt_config.candidate_bits)}: the compression state was saved "
-                f"with {sorted(saved, key=len)[-1]}; resume with the same."
+                f"with {sorted(saved, key=len)[-1]}; resume with the same, and the same compression.target."
             )
             raise ConfigError(msg)
 

@@ -31,8 +31,10 @@ from llt_nncf.adapter.importance import normalize_by_data
 from llt_nncf.adapter.importance import score_by_plugin
 from llt_nncf.adapter.importance import start_from_data
 from llt_nncf.adapter.importance import train_at_initialization
+from llt_nncf.adapter.layer_fold import layer_folds
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.policy_search import search_policies
+from llt_nncf.adapter.rounded_bias import round_biases
 from llt_nncf.adapter.scheduler import LltScheduler
 from llt_nncf.adapter.statistics import LltStatistics
 from llt_nncf.adapter.statistics import policy_table
@@ -235,9 +237,14 @@ class LltQuantizationController(QuantizationController):
         return min(allocation.ranking, key=measured).policy
 
     def _switch_to(self, policy: BitPolicy) -> None:
-        self.quantizers.apply(policy)
-        self.policy = policy
+        self._put_in_force(policy)
         self._adapt_batch_norms()
+
+    def _put_in_force(self, policy: BitPolicy) -> None:
+        self.quantizers.apply(policy)
+        if self.policy is None:
+            round_biases(layer_folds(self.model, self._survey, self._activation_keys))
+        self.policy = policy
 
     def require_policy(self) -> BitPolicy:
         """
@@ -270,8 +277,7 @@ class LltQuantizationController(QuantizationController):
         own = state.get(self.name, {})
         self._importance_steps = own.get("importance_steps", 0)
         if own.get("policy") is not None:
-            self.policy = BitPolicy.from_dict(own["policy"], "compression state")
-            self.quantizers.apply(self.policy)
+            self._put_in_force(BitPolicy.from_dict(own["policy"], "compression state"))
         super().load_state(state)
 
     def strip_model(
@@ -319,6 +325,8 @@ class LltQuantizationController(QuantizationController):
         """
         Writes the frozen model as ONNX in which ONNX Runtime and OpenVINO run int8 kernels; the model stays trainable.
 
+        The file is not run: ``llt_nncf.pipeline.deploy`` and ``llt-nncf export`` leave only files that were validated.
+
         :param save_path: The file.
         :param save_format: ``None`` or ``onnx``.
         :param input_names: Names of the graph's inputs.
@@ -332,7 +340,6 @@ class LltQuantizationController(QuantizationController):
             raise ExportError(msg)
         frozen = self.strip_model(self.model, do_copy=True).cpu()
         *args, kwargs = get_export_args(frozen, model_args=model_args, device="cpu")
-        frozen.nncf.disable_dynamic_graph_building()
         export_onnx(
             frozen,
             (*args, kwargs) if kwargs else tuple(args),

@@ -47,7 +47,12 @@ class LayerSurvey:
 
 
 def assign_candidates(
-    setup: PTQuantizerSetup, graph: NNCFGraph, *, candidate_bits: tuple[int, ...], fixed_bits: int
+    setup: PTQuantizerSetup,
+    graph: NNCFGraph,
+    *,
+    candidate_bits: tuple[int, ...],
+    fixed_bits: int,
+    activation_bits: int | None = None,
 ) -> None:
     """
     Replaces every quantizer spec of ``setup`` by one with candidate bit-widths, in place.
@@ -56,6 +61,7 @@ def assign_candidates(
     :param graph: NNCF's graph of the original model.
     :param candidate_bits: Candidates of searched quantizers.
     :param fixed_bits: The one candidate of fixed layers.
+    :param activation_bits: The one candidate of all activation quantizers, so that only weights are searched.
     :raises StageError: If there is no layer.
     """
     layers = _layer_nodes(graph)
@@ -77,6 +83,8 @@ def assign_candidates(
         bits = candidate_bits if fed else (_UNSEARCHED_BITS,)
         if fed & fixed:
             bits = (fixed_bits,)
+        if activation_bits is not None:
+            bits = (activation_bits,)
         for point_id in point_ids:
             point = setup.quantization_points[point_id]
             # NNCF's hardware config prefers a step size per channel in front of depthwise convolutions; no engine has

@@ -17,6 +17,7 @@ _COMMANDS = {
     "frontier": "the best policies over a range of one budget, or a grid of two",
     "import-limpq": "turn the LIMPQ authors' pickle into indicators.json",
     "latency-table": "measure an exported model's layers on this CPU, as a budget for the search",
+    "export": "turn a training checkpoint into ONNX and OpenVINO files, left in place only if they pass validation",
     "validate": "compare an exported model with its PyTorch reference, in ONNX Runtime and OpenVINO",
 }
 
@@ -26,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Runs one subcommand.
 
     :param arguments: The command line without the program's name; by default that of the process.
-    :return: Exit status: 0; 1 for a validation that failed or a search that ran out of time; 2 for bad input; 3 for a
-        budget that no policy meets.
+    :return: Exit status: 0; 1 for a validation or an export that failed, or a search that ran out of time; 2 for bad
+        input; 3 for a budget that no policy meets.
     """
     parser = argparse.ArgumentParser(
         prog="llt-nncf",

@@ -12,6 +12,10 @@ from llt_nncf.errors import ConfigError
 
 ALGORITHM_NAME = "llt_quantization"
 
+# With the target "cpu": 8-bit weights can saturate in CPUs without VNNI, and activations below 8 bits make none faster.
+_CPU_WEIGHT_BITS = 7
+_CPU_ACTIVATION_BITS = 8
+
 # Keys of the section's "importance" that hold where the script's own loop does the training, and decides the rest.
 _IN_ANY_LOOP = {"where", "indicator", "start_values", "epochs", "sampled_policies", "tie_weight_activation", "seed"}
 
@@ -71,6 +75,7 @@ class LltConfig:
     ``budget`` is ``None`` only where ``policy`` is given.
     """
 
+    target: str = "default"
     candidate_bits: tuple[int, ...] = (6, 5, 4, 3, 2)
     fixed_bits: int = 8
     budget: Budget | None = None
@@ -100,6 +105,9 @@ class LltConfig:
         importance = ImportanceConfig(**chosen)
         search = SearchConfig(**own.pop("search", {}))
         faults = []
+        if own.get("target") == "cpu":
+            own = {"candidate_bits": range(2, _CPU_WEIGHT_BITS + 1), "fixed_bits": _CPU_WEIGHT_BITS, **own}
+            faults += _faults_for_cpu(own)
         if "budget" in own:
             own["budget"] = _budget(own["budget"])
         elif "policy" not in own:
@@ -119,6 +127,29 @@ class LltConfig:
             raise ConfigError("\n".join(faults))
         own["candidate_bits"] = tuple(sorted(own.get("candidate_bits", cls.candidate_bits), reverse=True))
         return cls(**own, search=search, importance=importance)
+
+    @property
+    def activation_bits(self) -> int | None:
+        """The bit-width of all activations, or ``None`` where they are searched."""
+        return _CPU_ACTIVATION_BITS if self.target == "cpu" else None
+
+
+def _faults_for_cpu(section: Mapping[str, Any]) -> list[str]:
+    faults = []
+    remedy = (
+        f'"target": "cpu" keeps weights at {_CPU_WEIGHT_BITS} bits or less, which cannot saturate on CPUs without '
+        'VNNI; for 8-bit weights beside 8-bit activations remove it and give "search": {"weight_only": true}.'
+    )
+    if max(section["candidate_bits"]) > _CPU_WEIGHT_BITS:
+        faults.append(f"compression.candidate_bits={list(section['candidate_bits'])}: {remedy}")
+    if section["fixed_bits"] > _CPU_WEIGHT_BITS:
+        faults.append(f"compression.fixed_bits={section['fixed_bits']}: {remedy}")
+    if "average_activation_bits" in section.get("budget", {}):
+        faults.append(
+            f'compression.budget.average_activation_bits: "target": "cpu" keeps all activations at '
+            f"{_CPU_ACTIVATION_BITS} bits; remove one of the two."
+        )
+    return faults
 
 
 def _budget(limits: Mapping[str, Any]) -> Budget:

@@ -29,6 +29,11 @@ def section_properties(indicators: Sequence[str]) -> dict[str, Any]:
     """
     return {
         "algorithm": {"const": "llt_quantization"},
+        "target": {
+            "enum": ["default", "cpu"],
+            "description": "cpu: only the weights are searched, up to 7 bits, and activations stay at 8.",
+            "default": "default",
+        },
         "candidate_bits": {
             "type": "array",
             "items": _BITS,

@@ -44,15 +44,28 @@ def fold_batch_norm(
     return codes * sign.to(codes.dtype), step_size * magnitude, folded_bias
 
 
+def steps_with_room(bias: Tensor, step_size: Tensor, *, input_step: Tensor) -> Tensor:
+    """
+    Returns weight step sizes with whose int32 grid every bias fits.
+
+    A batch norm of almost no gain (weight decay leaves such channels) gives a tiny weight step and so a tiny grid. In
+    such a channel the step grows; its weights contribute less than a thousandth of the bias.
+
+    :param bias: Shape ``(C,)``.
+    :param step_size: Positive, one value or ``C``.
+    :param input_step: Step size of the layer's input, one value.
+    :return: Shape ``(C,)``; where the bias fits anyway, the same steps.
+    """
+    steps = step_size.reshape(-1).expand(bias.numel())
+    dead = bias.abs() > _LARGEST_BIAS * input_step * steps
+    return torch.where(dead, bias.abs() / (_GROWN_BIAS * input_step), steps)
+
+
 def silence_dead_channels(
     codes: Tensor, step_size: Tensor, bias: Tensor, *, input_step: Tensor, channel_dim: int = 0
 ) -> tuple[Tensor, Tensor]:
     """
-    Makes room for biases that are too many steps of their int32 grid, in channels whose weights have all but vanished.
-
-    A batch norm of almost no gain (weight decay leaves such channels) gives a tiny weight step and so a tiny grid.
-    There the weights contribute less than a thousandth of the bias: their codes become 0, and the step grows until
-    the bias fits.
+    Sets the weights to 0 in channels whose step ``steps_with_room`` lets grow.
 
     :param codes: Integer weights; dimension ``channel_dim`` is the output channel.
     :param step_size: Positive, broadcastable to ``codes``.
@@ -63,11 +76,10 @@ def silence_dead_channels(
     """
     shape = [1] * codes.dim()
     shape[channel_dim] = -1
-    steps = step_size.reshape(-1).expand(bias.numel())
-    dead = bias.abs() > _LARGEST_BIAS * input_step * steps
+    steps = steps_with_room(bias, step_size, input_step=input_step)
+    dead = steps != step_size.reshape(-1)
     if not bool(dead.any()):
         return codes, step_size
-    steps = torch.where(dead, bias.abs() / (_GROWN_BIAS * input_step), steps)
     return codes * (~dead).view(shape).to(codes.dtype), steps.view(shape)
 
 

@@ -1,15 +1,22 @@
 """From a fine-tuned model to validated files."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 from torch import nn
 
 from llt_nncf.adapter.controller import LltQuantizationController
+from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import ValidationReport
 from llt_nncf.export import export_float_onnx
+from llt_nncf.export import export_onnx
 from llt_nncf.export import export_openvino
 from llt_nncf.export import record_reference
+from llt_nncf.pipeline.staging import REPORT
+from llt_nncf.pipeline.staging import publish
+from llt_nncf.pipeline.staging import staging_folder
 from llt_nncf.plots import plot_bits
 from llt_nncf.plots import plot_indicators
 from llt_nncf.validation import validate
@@ -19,48 +26,76 @@ def deploy(
     controller: LltQuantizationController,
     float_model: nn.Module,
     inputs: Tensor,
-    labels: Tensor,
+    labels: Tensor | None,
     out_dir: Path | str,
     *,
+    packed: bool = True,
+    opset: int | None = None,
     min_agreement: float = 0.99,
     latency_rounds: int = 50,
+    remarks: Sequence[str] = (),
 ) -> ValidationReport:
     """
     Freezes and exports a fine-tuned model, and compares what PyTorch, ONNX Runtime and OpenVINO make of it.
 
-    Writes ``model.onnx``, ``model.xml`` and ``.bin``, ``float.onnx``, ``policy.json``, ``reference.npz``,
-    ``report.json``, ``bits.png`` and, if indicators were trained, ``indicators.png``.
+    Files that pass are ``model.onnx``, ``model.xml`` and ``.bin``, ``float.onnx``, ``policy.json``, ``layers.json``,
+    ``reference.npz``, ``bits.png``, if indicators were trained ``indicators.png``, and ``report.json``. They get their
+    names only when the validation has passed; if it fails, or anything raises, none is left, and what an earlier
+    export has left stays as it was.
 
     :param controller: Of the fine-tuned model.
     :param float_model: The model before quantization, for comparison.
     :param inputs: Samples to validate on, shape ``(N, ...)``.
-    :param labels: Their classes, shape ``(N,)``.
+    :param labels: Their classes, shape ``(N,)``, if they are known.
     :param out_dir: Folder of the files.
+    :param packed: Stores weights at their bits instead of a byte each.
+    :param opset: ONNX opset; by default the lowest that does.
     :param min_agreement: Least share of samples on which an engine's top-1 class must be PyTorch's.
     :param latency_rounds: Interleaved timing rounds; 0 leaves timing out.
-    :return: The report, also in ``report.json``; look at ``passed``.
+    :param remarks: Kept among the report's warnings, for example what the samples are.
+    :return: The report; look at ``passed``.
     :raises StageError: If there is no policy yet.
     :raises ExportError: If the model cannot be written exactly.
     """
     out_dir = Path(out_dir)
     policy = controller.require_policy()
-    frozen = controller.strip()
-    record_reference(frozen, inputs, labels, float_model=float_model).save(out_dir / "reference.npz")
-    controller.export_model(str(out_dir / "model.onnx"))
-    export_openvino(out_dir / "model.onnx", out_dir / "model.xml")
-    export_float_onnx(float_model.cpu(), inputs[:1], out_dir / "float.onnx")
-    policy.save(out_dir / "policy.json")
-    plot_bits(controller.table, policy, out_dir / "bits.png")
-    if controller.indicators is not None:
-        plot_indicators(controller.indicators, out_dir / "indicators.png")
-    return validate(
-        out_dir / "reference.npz",
-        out_dir / "model.onnx",
-        xml_path=out_dir / "model.xml",
-        float_onnx_path=out_dir / "float.onnx",
-        policy=policy,
-        table=controller.table,
-        min_agreement=min_agreement,
-        latency_rounds=latency_rounds,
-        report_path=out_dir / "report.json",
-    )
+    frozen = controller.strip().cpu()
+    with staging_folder(out_dir) as folder:
+        record_reference(frozen, inputs, labels, float_model=float_model).save(folder / "reference.npz")
+        _export(frozen, float_model, inputs[:1].cpu(), folder, policy=policy, packed=packed, opset=opset)
+        policy.save(folder / "policy.json")
+        controller.table.save(folder / "layers.json")
+        plot_bits(controller.table, policy, folder / "bits.png")
+        if controller.indicators is not None:
+            plot_indicators(controller.indicators, folder / "indicators.png")
+        report = validate(
+            folder / "reference.npz",
+            folder / "model.onnx",
+            xml_path=folder / "model.xml",
+            float_onnx_path=folder / "float.onnx",
+            policy=policy,
+            table=controller.table,
+            min_agreement=min_agreement,
+            latency_rounds=latency_rounds,
+        )
+        warnings = [*report.sections.get("warnings", ()), *remarks]
+        report = replace(report, sections={**report.sections, "warnings": warnings})
+        report.save(folder / REPORT)
+        if report.passed:
+            publish(folder, out_dir)
+    return report
+
+
+def _export(
+    frozen: nn.Module,
+    float_model: nn.Module,
+    sample: Tensor,
+    folder: Path,
+    *,
+    policy: BitPolicy,
+    packed: bool,
+    opset: int | None,
+) -> None:
+    export_onnx(frozen, sample, folder / "model.onnx", policy=policy)
+    export_openvino(folder / "model.onnx", folder / "model.xml")
+    export_float_onnx(float_model.cpu(), sample, folder / "float.onnx")

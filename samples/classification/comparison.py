@@ -19,7 +19,7 @@ def float_row(report: ValidationReport, table: LayerTable, out: Path) -> dict[st
         "pytorch_top1": 100 * report.sections["pytorch"]["float_accuracy"],
         "gbitops": sum(layer.macs for layer in table.layers) * 32 * 32 / 1e9,
         "weight_kib": weights * 4 / 1024,
-        "file_kib": (out / "float.onnx").stat().st_size / 1024,
+        **_file_size(out / "float.onnx", report),
         **{f"{engine}_top1": 100 * row["accuracy"] for engine, row in report.sections["float_engines"].items()},
         **{f"{engine}_ms": row["float_ms"] for engine, row in latency.items()},
     }
@@ -33,15 +33,22 @@ def quantized_row(ctrl: Any, report: ValidationReport, out: Path) -> dict[str, A
         "pytorch_top1": 100 * report.sections["pytorch"]["accuracy"],
         "gbitops": cost.gbitops,
         "weight_kib": cost.weight_mib * 1024,
-        "file_kib": (out / "model.onnx").stat().st_size / 1024,
+        **_file_size(out / "model.onnx", report),
     }
     latency = report.sections.get("latency", {}).get("engines", {})
     for engine, figures in report.sections["engines"].items():
-        row[f"{engine}_top1"] = 100 * figures["accuracy"]
-        row[f"{engine}_agreement"] = 100 * figures["agreement"]
+        # An engine that could not run the file has no figures.
+        for name, key in (("top1", "accuracy"), ("agreement", "agreement")):
+            if key in figures:
+                row[f"{engine}_{name}"] = 100 * figures[key]
         if engine in latency:
             row[f"{engine}_ms"] = latency[engine]["quantized_ms"]
     return row
+
+
+def _file_size(path: Path, report: ValidationReport) -> dict[str, float]:
+    """The size of a file that passed; a validation that fails leaves none, or that of an earlier run."""
+    return {"file_kib": path.stat().st_size / 1024} if report.passed else {}
 
 
 def print_rows(rows: dict[str, dict[str, Any]], console: Console) -> None:

@@ -111,7 +111,7 @@ def compress(
     train(compressed, train_loader, epochs=options.epochs, lr=options.lr, ctrl=ctrl)
     checkpoint = {"model": compressed.state_dict(), "compression": ctrl.get_compression_state()}
     write_atomically(out / "checkpoint.pt", lambda path: torch.save(checkpoint, path))
-    report = deploy(  # (3) model.onnx, model.xml, report.json, pictures
+    report = deploy(  # (3) model.onnx, model.xml, report.json, pictures; none of them if the validation fails
         ctrl,
         model,
         *validation,
@@ -166,6 +166,8 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
 
     console = Console()
     print_report(report, console)
+    if not uniform_run[1].passed:
+        print_report(uniform_run[1], console)
     rows = {
         "float": float_row(report, ctrl.table, out),
         "uniform": quantized_row(*uniform_run, out / "uniform"),

@@ -113,3 +113,25 @@ def test_all_faults_are_reported_at_once():
 def test_keys_that_contradict_each_other_are_refused(section, word):
     with pytest.raises(ConfigError, match=word):
         LltConfig.from_section(section)
+
+
+def test_the_cpu_target_searches_weights_up_to_7_bits_and_keeps_activations_at_8():
+    config = LltConfig.from_section({**MINIMAL, "target": "cpu"})
+    assert (config.candidate_bits, config.fixed_bits, config.activation_bits) == ((7, 6, 5, 4, 3, 2), 7, 8)
+    given = LltConfig.from_section({**MINIMAL, "target": "cpu", "candidate_bits": [2, 4], "fixed_bits": 6})
+    assert (given.candidate_bits, given.fixed_bits, given.activation_bits) == ((4, 2), 6, 8)
+    assert LltConfig.from_section(MINIMAL).activation_bits is None
+
+
+def test_the_cpu_target_names_all_that_contradicts_it():
+    section = {"candidate_bits": [8, 4], "fixed_bits": 8, "budget": {"average_activation_bits": 4}}
+    with pytest.raises(ConfigError) as caught:
+        LltConfig.from_section({"target": "cpu", **section})
+    lines = str(caught.value).splitlines()
+    assert [line.split("=")[0].split(":")[0] for line in lines] == [
+        "compression.candidate_bits",
+        "compression.fixed_bits",
+        "compression.budget.average_activation_bits",
+    ]
+    assert "[8, 4]" in lines[0]
+    assert "weight_only" in lines[0]

@@ -1,11 +1,14 @@
 """The classification sample, small: every stage runs, and the figures that it returns are plausible."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import ValidationReport
 from llt_nncf.cli.main import main as llt_nncf
 
@@ -44,6 +47,19 @@ def test_every_layer_runs_in_integers_on_both_engines(run):
         kernels = sections["engines"][engine]["kernels"]
         assert set(kernels) == set(BitPolicy.load(out / "policy.json").bits)
         assert all(row["is_integer"] for row in kernels.values())
+
+
+def test_a_failed_validation_gives_a_row_without_the_files_figures(run, tmp_path):
+    out, rows = run
+    comparison = importlib.import_module("comparison")
+    report = ValidationReport.load(out / "report.json")
+    engines = {"onnxruntime": {}, "openvino": report.sections["engines"]["openvino"]}
+    failed = replace(report, passed=False, sections={**report.sections, "engines": engines})
+    controller = SimpleNamespace(policy=BitPolicy.load(out / "policy.json"), table=LayerTable.load(out / "layers.json"))
+    row = comparison.quantized_row(controller, failed, tmp_path)
+    assert set(rows["llt"]) - set(row) == {"file_kib", "onnxruntime_top1", "onnxruntime_agreement"}
+    assert row["passed"] is False
+    assert "file_kib" not in comparison.float_row(failed, controller.table, tmp_path)
 
 
 def test_validate_reads_the_folder_and_fails_below_its_threshold(run, capsys):

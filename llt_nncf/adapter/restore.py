@@ -1,0 +1,99 @@
+"""A fine-tuned model back from its checkpoint, without training data."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from nncf import NNCFConfig
+from nncf.api.compression import CompressionStage
+from nncf.torch import create_compressed_model
+from nncf.torch import load_state
+from torch import nn
+
+from llt_nncf.adapter.controller import LltQuantizationController
+from llt_nncf.config import ALGORITHM_NAME
+from llt_nncf.errors import ArtifactError
+from llt_nncf.errors import ConfigError
+from llt_nncf.errors import LltError
+
+_KEYS = {"model", "compression"}
+
+
+def restore(
+    model: nn.Module, config_path: Path | str, checkpoint_path: Path | str, *, input_shape: Sequence[int] | None = None
+) -> LltQuantizationController:
+    """
+    Compresses ``model`` as the checkpoint's was, and gives it the checkpoint's weights.
+
+    :param model: The float model; changed in place.
+    :param config_path: The NNCF config that the model was trained with.
+    :param checkpoint_path: ``{"model": compressed_model.state_dict(), "compression":
+        compression_ctrl.get_compression_state()}``, saved by ``torch.save``; nothing in it is run.
+    :param input_shape: Shape of the model's input, for a config without ``input_info``.
+    :return: The controller; the model is ``controller.model``.
+    :raises ConfigError: If the config cannot be read, or is no config of this algorithm.
+    :raises ArtifactError: If the checkpoint cannot be read, or is of another model.
+    """
+    config = _load_config(config_path, input_shape)
+    checkpoint = _load_checkpoint(checkpoint_path)
+    try:
+        with warnings.catch_warnings():
+            # NNCF 3 has nothing in the place of what is deprecated here.
+            warnings.simplefilter("ignore", FutureWarning)
+            controller, compressed = create_compressed_model(
+                model, config, compression_state=checkpoint["compression"], dump_graphs=False
+            )
+            load_state(compressed, checkpoint["model"], is_resume=True)
+    except LltError:
+        raise
+    except Exception as error:  # NNCF has no errors of its own for that
+        msg = f"{checkpoint_path}: is not of this model and config: {type(error).__name__}: {error}"
+        raise ArtifactError(msg) from error
+    return controller
+
+
+def _load_config(path: Path | str, input_shape: Sequence[int] | None) -> NNCFConfig:
+    try:
+        content = dict(NNCFConfig.from_json(str(path)))
+    except (ValueError, TypeError) as error:
+        if isinstance(error, LltError):
+            raise
+        msg = f"{path}: not an NNCF config in JSON: {error}"
+        raise ConfigError(msg) from error
+    sections = content.get("compression", {})
+    section = sections[0] if isinstance(sections, list) and sections else sections
+    if section.get("algorithm") != ALGORITHM_NAME:
+        msg = f"{path}: compression.algorithm={section.get('algorithm')!r}: must be {ALGORITHM_NAME!r}."
+        raise ConfigError(msg)
+    if input_shape is not None:
+        content.setdefault("input_info", {"sample_size": list(input_shape)})
+    info = content.get("input_info")
+    if isinstance(info, list) and len(info) == 1:
+        content["input_info"] = info = info[0]
+    if not isinstance(info, dict) or "sample_size" not in info:
+        example = '{"sample_size": [1, 3, 224, 224]}'
+        msg = f"{path}: needs the input_info of one input, for example {example}, or samples to take it from."
+        raise ConfigError(msg)
+    return NNCFConfig.from_dict(content)
+
+
+def _load_checkpoint(path: Path | str) -> dict[str, Any]:
+    try:
+        # The one class in a compression state, an enumeration.
+        with torch.serialization.safe_globals([CompressionStage]):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # pickle's, zip's or PyTorch's own; its text would advise to run what is in the file
+        msg = f"{path}: not a checkpoint of tensors and plain values ({type(error).__name__})."
+        raise ArtifactError(msg) from error
+    if not isinstance(checkpoint, dict) or not set(checkpoint) >= _KEYS:
+        found = sorted(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        msg = (
+            f"{path}: has {found}; must have 'model' and 'compression': save "
+            '{"model": compressed_model.state_dict(), "compression": compression_ctrl.get_compression_state()}.'
+        )
+        raise ArtifactError(msg)
+    return checkpoint

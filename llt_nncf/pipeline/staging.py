@@ -1,0 +1,51 @@
+"""Files that appear together, once all of them are known to be good."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextlib import suppress
+from pathlib import Path
+
+from llt_nncf.errors import ArtifactError
+
+# What readers open comes after what it refers to (model.bin, external data); the report vouches for all the others.
+_ORDER = {".xml": 1, ".onnx": 1, ".json": 2}
+REPORT = "report.json"
+
+
+@contextmanager
+def staging_folder(out_dir: Path) -> Iterator[Path]:
+    """
+    Gives a temporary folder inside ``out_dir``, so on the same file system; it is removed at the end.
+
+    :param out_dir: Made if it is missing; if it was made and nothing was published, it is removed as well.
+    :raises ArtifactError: If ``out_dir`` is a file.
+    """
+    if out_dir.exists() and not out_dir.is_dir():
+        msg = f"{out_dir}: is a file; give a folder for the exported files."
+        raise ArtifactError(msg)
+    is_new = not out_dir.exists()
+    out_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=out_dir) as folder:
+            yield Path(folder)
+    finally:
+        if is_new:
+            with suppress(OSError):  # it has files now
+                out_dir.rmdir()
+
+
+def publish(folder: Path, out_dir: Path) -> None:
+    """
+    Moves all files of ``folder`` to ``out_dir``, each replaced as a whole.
+
+    A report of an earlier export goes first and the new one comes last: where there is a report, it is that of the
+    files beside it, also if the process is killed in between.
+
+    :param folder: On the same file system as ``out_dir``.
+    """
+    (out_dir / REPORT).unlink(missing_ok=True)
+    files = sorted(folder.iterdir(), key=lambda file: (file.name == REPORT, _ORDER.get(file.suffix, 0), file.name))
+    for file in files:
+        os.replace(file, out_dir / file.name)
