@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("exported"), help="folder of the files (default exported)")
     parser.add_argument(
-        "--packed",
+        "--pack",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="store weights at their bits instead of a byte each (default)",
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         inputs,
         labels,
         options.out,
-        packed=options.packed,
+        packed=options.pack,
         opset=options.opset,
         min_agreement=options.min_agreement,
         latency_rounds=options.latency_rounds,

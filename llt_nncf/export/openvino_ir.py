@@ -14,6 +14,7 @@ from llt_nncf.artifacts import POLICY_KEY
 from llt_nncf.artifacts import VERSIONS_KEY
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.errors import ExportError
+from llt_nncf.export.onnx_file import save_onnx
 from llt_nncf.export.openvino_folding import fold_constants
 from llt_nncf.export.openvino_packing import pack_ir_weights
 from llt_nncf.export.openvino_quantizers import clip_before_rounding
@@ -62,7 +63,7 @@ def _convert(onnx_path: Path, xml_path: Path, *, packed: bool) -> None:
     keep_rounding_before_additions(proto)
     # Not ov.convert_model: its simplifications tear the weights' dequantization apart, and convolutions that run in
     # int8 from the ONNX file would run in f32 from the .xml (2026.4.1).
-    model = ov.Core().read_model(proto.SerializeToString())
+    model = ov.Core().read_model(save_onnx(proto, xml_path.with_suffix(".onnx")))
     fold_constants(model)
     if packed:
         saved = metadata.get(POLICY_KEY)

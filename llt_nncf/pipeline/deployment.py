@@ -96,6 +96,6 @@ def _export(
     packed: bool,
     opset: int | None,
 ) -> None:
-    export_onnx(frozen, sample, folder / "model.onnx", policy=policy)
-    export_openvino(folder / "model.onnx", folder / "model.xml")
-    export_float_onnx(float_model.cpu(), sample, folder / "float.onnx")
+    export_onnx(frozen, sample, folder / "model.onnx", policy=policy, packed=packed, opset=opset)
+    export_openvino(folder / "model.onnx", folder / "model.xml", packed=packed)
+    export_float_onnx(float_model.cpu(), sample, folder / "float.onnx", opset=opset)

@@ -79,4 +79,6 @@ def test_help_lists_the_commands(capsys):
         main(["--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    assert all(word in out for word in ("run", "search", "frontier", "import-limpq", "latency-table", "export", "validate"))
+    assert all(
+        word in out for word in ("run", "search", "frontier", "import-limpq", "latency-table", "export", "validate")
+    )
