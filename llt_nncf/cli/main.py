@@ -18,6 +18,7 @@ _COMMANDS = {
     "import-limpq": "turn the LIMPQ authors' pickle into indicators.json",
     "latency-table": "measure an exported model's layers on this CPU, as a budget for the search",
     "validate": "compare an exported model with its PyTorch reference, in ONNX Runtime and OpenVINO",
+    "inspect": "read an exported file back: layers, bits, containers, kernels, and its policy.json",
 }
 
 

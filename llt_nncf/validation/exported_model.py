@@ -146,6 +146,28 @@ class ExportedModel:
             return None
         return self._array(x.input[1]) * self._array(weight.input[1])
 
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """What the exporter noted in the file."""
+        return {entry.key: entry.value for entry in self.proto.metadata_props if entry.key.startswith("llt_nncf.")}
+
+    @cached_property
+    def operators(self) -> dict[str, str]:
+        """Operator by layer."""
+        return {name: nodes[0].op_type for name, nodes in self._layers.items()}
+
+    def stored(self, layer: str) -> list[tuple[str, int, int]]:
+        """Returns type, number of elements and bytes of the constants that a layer's weights are computed from."""
+        leaves, open_names = {}, [layer + _SUFFIX]
+        while open_names:
+            name = open_names.pop()
+            if name in self._initializers:
+                array = self._array(name)
+                leaves[name] = (str(array.dtype), array.size, array.nbytes)
+            elif name in self._producers:
+                open_names += self._producers[name].input
+        return list(leaves.values())
+
     def with_taps(self) -> bytes:
         """Returns a serialized copy that has the codes of every quantizer as further outputs."""
         probe = onnx.ModelProto()

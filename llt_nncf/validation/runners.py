@@ -1,6 +1,5 @@
 """ONNX Runtime and OpenVINO behind one interface."""
 
-import re
 import tempfile
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -14,8 +13,10 @@ import onnxruntime
 import openvino as ov
 
 from llt_nncf.errors import ValidationFailedError
-
-_INTEGER_OPS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger", "MatMulInteger")
+from llt_nncf.validation.executed_graph import ExecutedNode
+from llt_nncf.validation.executed_graph import kernels_of
+from llt_nncf.validation.executed_graph import onnxruntime_nodes
+from llt_nncf.validation.executed_graph import openvino_nodes
 
 
 class Runner(Protocol):
@@ -33,6 +34,10 @@ class Runner(Protocol):
 
     def run_outputs(self, inputs: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
         """Returns the outputs of these names."""
+        ...
+
+    def nodes(self) -> list[ExecutedNode]:
+        """Returns what the engine executes."""
         ...
 
     def kernels(self, layers: Sequence[str]) -> dict[str, tuple[str, bool]]:
@@ -65,31 +70,16 @@ class OnnxRuntimeRunner:
         feed = {self._session.get_inputs()[0].name: inputs}
         return _guarded(self.engine, "run", lambda: self._session.run(list(names), feed))
 
-    def kernels(self, layers: Sequence[str]) -> dict[str, tuple[str, bool]]:
-        """
-        Reads the optimized graph.
-
-        The initializer ``<layer>/codes`` survives optimization; node names do not (``<layer>_token_7``). The layer is
-        the op that reads the initializer, through the DequantizeLinear that ONNX Runtime leaves if it cannot fuse. If
-        it has folded that into floats, the node's name is what is left to go by.
-        """
+    def nodes(self) -> list[ExecutedNode]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "optimized.onnx"
             self._options.optimized_model_filepath = str(path)
             _guarded(self.engine, "load", self._load)
             self._options.optimized_model_filepath = ""
-            nodes = onnx.load(path).graph.node
-        readers = {name: node for node in nodes for name in node.input}
-        by_name = {re.sub(r"_token_\d+$", "", node.name): node for node in nodes}
-        result = {}
-        for layer in layers:
-            node = readers.get(f"{layer}/codes")
-            while node is not None and node.op_type in ("DequantizeLinear", "Transpose", "Cast"):
-                node = readers.get(node.output[0])
-            node = node or by_name.get(layer)
-            if node is not None:
-                result[layer] = (node.op_type, node.op_type in _INTEGER_OPS)
-        return result
+            return onnxruntime_nodes(onnx.load(path).graph)
+
+    def kernels(self, layers: Sequence[str]) -> dict[str, tuple[str, bool]]:
+        return kernels_of(layers, self.nodes())
 
     def _load(self) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(self._model, self._options, providers=["CPUExecutionProvider"])
@@ -159,41 +149,11 @@ class OpenVinoRunner:
             if not node.exec_type.startswith(("undef", "unknown"))
         ]
 
+    def nodes(self) -> list[ExecutedNode]:
+        return openvino_nodes(self._compiled.get_runtime_model())
+
     def kernels(self, layers: Sequence[str]) -> dict[str, tuple[str, bool]]:
-        """
-        Reads the executed graph.
-
-        Its nodes list the names of the ONNX nodes that they are made of, among them ``<layer>``, or
-        ``<layer>/WithoutBiases`` where the bias went elsewhere. One that computes a graph output goes by the name of
-        that output, but the constant that it reads is still ``<layer>/codes``.
-        """
-        result: dict[str, tuple[str, bool]] = {}
-        for operation in self._compiled.get_runtime_model().get_ordered_ops():
-            kind, kernel, precision, names = _executed(operation)
-            if kind not in ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "GroupConvolution"):
-                continue
-            names |= _names_of_weights(operation)
-            for layer in {re.sub("/(WithoutBiases|codes)$", "", name) for name in names} & set(layers):
-                is_integer = precision in ("u8", "i8") or kernel.lower().endswith(("i8", "u8"))
-                result[layer] = (f"{kind} {kernel}", is_integer)
-        return result
-
-
-def _executed(operation: Any) -> tuple[str, str, str, set[str]]:
-    info = operation.get_rt_info()
-    keys = ("layerType", "primitiveType", "runtimePrecision", "originalLayersNames")
-    kind, kernel, precision, names = (info[key].astype(str) if key in info else "" for key in keys)
-    return kind, kernel, precision, set(names.split(","))
-
-
-def _names_of_weights(operation: Any) -> set[str]:
-    """Names of the constant that is a layer's second input, possibly reordered on the way."""
-    source = operation.input_value(1).get_node() if operation.get_input_size() > 1 else None
-    while (
-        source is not None and source.get_input_size() and _executed(source)[0] in ("Reorder", "Reshape", "Transpose")
-    ):
-        source = source.input_value(0).get_node()
-    return set() if source is None else _executed(source)[3] | {source.get_friendly_name()}
+        return kernels_of(layers, self.nodes())
 
 
 def _guarded(engine: str, verb: str, call: Callable[[], Any]) -> Any:
