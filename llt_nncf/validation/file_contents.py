@@ -182,7 +182,9 @@ def _planes(stored: Sequence[tuple[str, int, int]], weight_count: int) -> list[t
         bits = int(re.sub(r"\D", "", kind) or 0)
         if count == weight_count and 0 < bits <= 8:
             planes.append((kind, bits, size))
-        elif bits == 8 and (packed := max((b for b in (4, 2, 1) if 8 * size >= b * weight_count), default=0)):
+        elif kind in ("uint8", "u8") and (
+            packed := max((b for b in (4, 2, 1) if 8 * size >= b * weight_count), default=0)
+        ):
             planes.append((f"{packed}-bit", packed, size))
     return sorted(planes, key=lambda plane: -plane[1])
 

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from typing import Protocol
@@ -36,6 +37,14 @@ class Runner(Protocol):
         """Returns the outputs of these names."""
         ...
 
+    def prepared(self, inputs: np.ndarray, count: int = 1) -> Callable[[], object]:
+        """Returns a call that runs ``inputs``, handed over once, ``count`` times in every stream: for timing."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Returns ``num_streams``, ``num_threads`` of all of them, and ``inference_precision`` of what is float."""
+        ...
+
     def nodes(self) -> list[ExecutedNode]:
         """Returns what the engine executes."""
         ...
@@ -51,12 +60,14 @@ class OnnxRuntimeRunner:
 
     :param model: An ONNX file, or a serialized model.
     :param num_threads: Threads of one inference.
+    :param num_streams: Inferences at once in ``prepared``, each called from a thread of its own.
     :raises ValidationFailedError: If the engine cannot load the model.
     """
 
     engine = "onnxruntime"
 
-    def __init__(self, model: Path | str | bytes, *, num_threads: int = 1):
+    def __init__(self, model: Path | str | bytes, *, num_threads: int = 1, num_streams: int = 1):
+        self._num_threads, self._num_streams = num_threads, num_streams
         self._model = model if isinstance(model, bytes) else str(model)
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = num_threads
@@ -69,6 +80,28 @@ class OnnxRuntimeRunner:
     def run_outputs(self, inputs: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
         feed = {self._session.get_inputs()[0].name: inputs}
         return _guarded(self.engine, "run", lambda: self._session.run(list(names), feed))
+
+    def prepared(self, inputs: np.ndarray, count: int = 1) -> Callable[[], object]:
+        bindings = []
+        for _ in range(self._num_streams):
+            binding = self._session.io_binding()
+            binding.bind_cpu_input(self._session.get_inputs()[0].name, inputs)
+            binding.bind_output(self._session.get_outputs()[0].name)
+            bindings.append(binding)
+
+        def run(binding: Any) -> None:
+            for _ in range(count):
+                self._session.run_with_iobinding(binding)
+
+        _guarded(self.engine, "run", lambda: run(bindings[0]))
+        if self._num_streams == 1:
+            return lambda: run(bindings[0])
+        callers = ThreadPoolExecutor(self._num_streams)
+        return lambda: list(callers.map(run, bindings))
+
+    def settings(self) -> dict[str, Any]:
+        num_threads = self._num_threads * self._num_streams
+        return {"num_streams": self._num_streams, "num_threads": num_threads, "inference_precision": "f32"}
 
     def nodes(self) -> list[ExecutedNode]:
         with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +123,8 @@ class OpenVinoRunner:
     OpenVINO's CPU plugin.
 
     :param model: An ``.xml`` or ``.onnx`` file, or a serialized ONNX model.
-    :param num_threads: Threads of one inference.
+    :param num_threads: Threads of all inferences together; ``None`` leaves them to the engine.
+    :param hint: ``LATENCY``, or ``THROUGHPUT``, with which the engine chooses a number of streams for ``prepared``.
     :param precision: Of what is not integer. OpenVINO's own default (``None``) is bf16 on CPUs that have it, whose 8
         bits of mantissa cannot hold the integers of a comparison step by step: hence f32.
     :param input_shape: Fixes the shape of the input, for latency.
@@ -105,13 +139,16 @@ class OpenVinoRunner:
         self,
         model: Path | str | bytes,
         *,
-        num_threads: int = 1,
+        num_threads: int | None = 1,
+        hint: str = "LATENCY",
         precision: str | None = "f32",
         input_shape: Sequence[int] | None = None,
         extra_outputs: Sequence[str] = (),
         is_profiled: bool = False,
     ):
-        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY"}
+        options: dict[str, Any] = {"PERFORMANCE_HINT": hint}
+        if num_threads is not None:
+            options["INFERENCE_NUM_THREADS"] = num_threads
         if is_profiled:
             options["PERF_COUNT"] = True
         if precision is not None:
@@ -135,6 +172,32 @@ class OpenVinoRunner:
     def run_outputs(self, inputs: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
         results = _guarded(self.engine, "run", lambda: self._request.infer([inputs]))
         return [results[self._compiled.output(name)].copy() for name in names]
+
+    def prepared(self, inputs: np.ndarray, count: int = 1) -> Callable[[], object]:
+        queue = ov.AsyncInferQueue(self._compiled)
+        for request in queue:
+            request.set_input_tensor(ov.Tensor(inputs))
+
+        def run() -> None:
+            if len(queue) == 1:
+                for _ in range(count):
+                    queue[0].infer(share_outputs=True)
+                return
+            for _ in range(count * len(queue)):
+                queue.start_async()
+            queue.wait_all()
+
+        _guarded(self.engine, "run", run)
+        return run
+
+    def settings(self) -> dict[str, Any]:
+        names = {
+            "num_streams": "NUM_STREAMS",
+            "num_threads": "INFERENCE_NUM_THREADS",
+            "inference_precision": "INFERENCE_PRECISION_HINT",
+        }
+        found = {key: self._compiled.get_property(name) for key, name in names.items()}
+        return {**found, "inference_precision": found["inference_precision"].get_type_name()}
 
     def executed_nodes(self) -> list[tuple[str, str, str, float]]:
         """

@@ -15,7 +15,6 @@ from torch import nn
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.cli.main import main
 from llt_nncf.errors import ArtifactError
-from llt_nncf.export import export_float_onnx
 from llt_nncf.export import export_onnx
 from llt_nncf.export import export_openvino
 from llt_nncf.validation import read_contents
@@ -24,23 +23,19 @@ from llt_nncf.validation.ir_model import IrModel
 from tests.export.frozen_models import SIZE
 from tests.export.frozen_models import Classifier
 from tests.export.frozen_models import calibrate
+from tests.validation.exported_folder import POLICY
+from tests.validation.exported_folder import export_folder
 from tests.validation.packed_ir import pack_ir
-
-POLICY = BitPolicy({"stem": (4, 8), "block.conv": (4, 4), "fc1": (4, 4), "fc2": (4, 4)})
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("exported")
-    x = torch.randn(16, 3, SIZE, SIZE)
-    model = calibrate(Classifier(), x, is_exact=True)
-    for name, policy in (("model", POLICY), ("bare", None)):
-        export_openvino(export_onnx(model, x, folder / f"{name}.onnx", policy=policy), folder / f"{name}.xml")
-    float_onnx = export_float_onnx(
-        nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 10)), x, folder / "float.onnx"
-    )
-    ov.save_model(ov.Core().read_model(float_onnx), folder / "float.xml")
+    folder = export_folder(tmp_path_factory.mktemp("exported"))
+    bare = onnx.load(folder / "model.onnx")
+    bare.ClearField("metadata_props")
+    onnx.save(bare, folder / "bare.onnx")
+    export_openvino(folder / "bare.onnx", folder / "bare.xml")
+    ov.save_model(ov.Core().read_model(folder / "float.onnx"), folder / "float.xml")
     return folder
 
 
