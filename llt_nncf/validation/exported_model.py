@@ -17,6 +17,7 @@ from llt_nncf.errors import ArtifactError
 
 _SUFFIX = "/codes"
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_POOLINGS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean")
 # They stand between a quantizer and the layer that it feeds.
 _CARRIERS: tuple[str, ...] = ("Clip", "Concat", "DequantizeLinear", "Flatten", "Identity", "MaxPool", "Pad", "Reshape")
 _CARRIERS += ("Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
@@ -155,6 +156,19 @@ class ExportedModel:
     def operators(self) -> dict[str, str]:
         """Operator by layer."""
         return {name: nodes[0].op_type for name, nodes in self._layers.items()}
+
+    @cached_property
+    def neighbours(self) -> dict[str, list[str]]:
+        """Names of the nodes that stand beside the layers: ``additions`` of two activations, and ``poolings``."""
+        variable = {value.name for value in self.proto.graph.input}
+        for node in self.proto.graph.node:
+            if variable & set(node.input):
+                variable |= set(node.output)
+        nodes = [node for node in self.proto.graph.node if set(node.input[:2]) <= variable]
+        return {
+            "additions": [node.name for node in nodes if node.op_type == "Add"],
+            "poolings": [node.name for node in nodes if node.op_type in _POOLINGS],
+        }
 
     def stored(self, layer: str) -> list[tuple[str, int, int]]:
         """Returns type, number of elements and bytes of the constants that a layer's weights are computed from."""

@@ -1,39 +1,26 @@
 """What runs in integers beside the layers, and what an engine left in floats."""
 
 from collections import Counter
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import onnx
-
 from llt_nncf.validation.executed_graph import ExecutedNode
 
-_POOLINGS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean")
 
-
-def count_nodes(graph: onnx.GraphProto, nodes: Sequence[ExecutedNode]) -> dict[str, Any]:
+def count_nodes(neighbours: Mapping[str, Sequence[str]], nodes: Sequence[ExecutedNode]) -> dict[str, Any]:
     """
-    Counts additions of two activations and poolings by how they were executed, and all nodes in floats by kind.
+    Counts the layers' neighbours by how they were executed, and all nodes in floats by kind.
 
-    :param graph: Of the exported file; a node that an engine fused into a neighbour counts as that one computes.
+    :param neighbours: ``additions`` and ``poolings`` by name, as ``ExportedModel.neighbours`` has them; one that an
+        engine fused into another node counts as that computes.
     :param nodes: What the engine executes.
-    :return: ``additions`` and ``poolings`` with ``integer``, ``float`` and ``not_found``; ``float_nodes`` by kind.
+    :return: For both how many are ``integer``, ``float`` and ``not_found``; ``float_nodes`` by the engine's kinds.
     """
-    variable = {value.name for value in graph.input}
-    for node in graph.node:
-        if variable & set(node.input):
-            variable |= set(node.output)
-    additions = [node.name for node in graph.node if node.op_type == "Add" and set(node.input) <= variable]
-    poolings = [node.name for node in graph.node if node.op_type in _POOLINGS]
     is_integer = {name: node.is_integer for node in nodes for name in node.names}
-    return {
-        "additions": _count(additions, is_integer),
-        "poolings": _count(poolings, is_integer),
-        "float_nodes": dict(Counter(node.kind for node in nodes if not node.is_integer)),
-    }
-
-
-def _count(names: Sequence[str], is_integer: dict[str, bool]) -> dict[str, int]:
     words = {True: "integer", False: "float", None: "not_found"}
-    found = Counter(words[is_integer.get(name)] for name in names)
-    return {word: found[word] for word in words.values()}
+    result: dict[str, Any] = {}
+    for kind, names in neighbours.items():
+        found = Counter(words[is_integer.get(name)] for name in names)
+        result[kind] = {word: found[word] for word in words.values()}
+    return {**result, "float_nodes": dict(Counter(node.kind for node in nodes if not node.is_integer))}

@@ -4,10 +4,12 @@ import math
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo
 from onnx.external_data_helper import uses_external_data
 
 from llt_nncf.artifacts import BitPolicy
+from llt_nncf.errors import ValidationFailedError
 from llt_nncf.validation.exported_model import ExportedModel
 
 _FLOAT_BYTES = 4
@@ -18,15 +20,20 @@ def file_bytes(path: Path | str) -> int:
     Returns the bytes of an ``.onnx`` with its external data, or of an ``.xml`` with its ``.bin``.
 
     :param path: The file.
+    :raises ValidationFailedError: If one of them is missing, or the ONNX file cannot be read.
     """
     path = Path(path)
-    parts = {path}
-    if path.suffix == ".xml":
-        parts.add(path.with_suffix(".bin"))
-    else:
-        tensors = onnx.load(path, load_external_data=False).graph.initializer
-        parts |= {path.parent / ExternalDataInfo(tensor).location for tensor in tensors if uses_external_data(tensor)}
-    return sum(part.stat().st_size for part in parts)
+    try:
+        if path.suffix == ".xml":
+            parts = {path, path.with_suffix(".bin")}
+        else:
+            tensors = onnx.load_model(path, format="protobuf", load_external_data=False).graph.initializer
+            outside = {ExternalDataInfo(tensor).location for tensor in tensors if uses_external_data(tensor)}
+            parts = {path, *(path.parent / location for location in outside)}
+        return sum(part.stat().st_size for part in parts)
+    except (OSError, DecodeError) as error:
+        msg = f"{path}: its size cannot be told: {error}"
+        raise ValidationFailedError(msg) from error
 
 
 def theoretical_bytes(exported: ExportedModel, policy: BitPolicy) -> dict[str, int]:

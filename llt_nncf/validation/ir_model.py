@@ -19,6 +19,7 @@ from llt_nncf.validation.exported_model import WeightTensor
 _SUFFIX = "/codes"
 _NOTES = ("policy", "version", "versions", "digest")
 _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
+_POOLINGS = ("AvgPool", "MaxPool", "ReduceMax", "ReduceMean")
 # They stand between a quantizer and the layer that it feeds.
 _CARRIERS: tuple[str, ...] = ("Concat", "Convert", "MaxPool", "Maximum", "Minimum", "Multiply", "Pad", "Reshape")
 _CARRIERS += ("Slice", "Split", "Squeeze", "StridedSlice", "Subtract", "Transpose", "Unsqueeze", "VariadicSplit")
@@ -91,6 +92,22 @@ class IrModel:
     def operators(self) -> dict[str, str]:
         """Operator by layer, in OpenVINO's words."""
         return {name: layer.get_type_name() for name, layer in self._layers.items()}
+
+    @cached_property
+    def neighbours(self) -> dict[str, list[str]]:
+        """Names of the nodes that stand beside the layers: ``additions`` of two activations, and ``poolings``."""
+        variable: set[str] = set()
+        result: dict[str, list[str]] = {"additions": [], "poolings": []}
+        for node in self._model.get_ordered_ops():
+            sources = [value.get_node().get_name() in variable for value in node.input_values()]
+            # A bias is reshaped to the rank of what it is added to.
+            if node.get_type_name() != "ShapeOf" and (any(sources) or node.get_type_name() == "Parameter"):
+                variable.add(node.get_name())
+            if node.get_type_name() == "Add" and all(sources):
+                result["additions"].append(node.get_friendly_name())
+            if node.get_type_name() in _POOLINGS and sources[0]:
+                result["poolings"].append(node.get_friendly_name())
+        return result
 
     def stored(self, layer: str) -> list[tuple[str, int, int]]:
         """Returns type, number of elements and bytes of the constants that a layer's weights are computed from."""

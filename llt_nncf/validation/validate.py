@@ -154,7 +154,7 @@ def _check_engine(
             f"top-1 agrees with PyTorch for {agreement:.2%} of the samples; {min_agreement:.2%} are asked for"
         )
     nodes = runner.nodes()
-    figures["nodes"] = count_nodes(exported.proto.graph, nodes)
+    figures["nodes"] = count_nodes(exported.neighbours, nodes)
     kernels = kernels_of(exported.weights, nodes)
     figures["kernels"] = {
         name: {"kernel": kernels.get(name, ("not found", None))[0], "is_integer": kernels.get(name, ("", None))[1]}

@@ -142,10 +142,14 @@ def test_memory_at_load_grows_with_the_file(engine, tmp_path):
         assert peaks[1] - peaks[0] > 32
 
 
-def test_file_that_cannot_be_loaded_is_named(tmp_path):
+def test_file_that_cannot_be_loaded_is_named(folder, tmp_path):
     (tmp_path / "text.onnx").write_text("hello")
     with pytest.raises(ValidationFailedError, match="onnxruntime cannot load .*text.onnx"):
         measure_load("onnxruntime", tmp_path / "text.onnx")
+    (tmp_path / "alone.xml").write_bytes((folder / "model.xml").read_bytes())
+    for name in ("text.onnx", "alone.xml", "missing.onnx"):
+        with pytest.raises(ValidationFailedError, match=name):
+            file_bytes(tmp_path / name)
 
 
 def test_benchmark_app_gives_latency_and_throughput_of_the_same_file(folder):

@@ -55,6 +55,9 @@ def test_both_formats_hold_the_same_integers_and_grids(folder):
         np.testing.assert_array_equal(ir.weights[name].step_size, tensor.step_size)
         assert ir.quantizers_feeding(name) == exported.quantizers_feeding(name)
     assert ir.activations == exported.activations
+    assert exported.neighbours == {"additions": ["/Add"], "poolings": ["/MaxPool"]}
+    assert ir.neighbours["additions"] == ["/Add"]
+    assert "/MaxPool" in ir.neighbours["poolings"]
 
 
 def test_contents_are_those_of_the_model(folder):
