@@ -19,6 +19,7 @@ _COMMANDS = {
     "latency-table": "measure an exported model's layers on this CPU, as a budget for the search",
     "export": "turn a training checkpoint into ONNX and OpenVINO files, left in place only if they pass validation",
     "validate": "compare an exported model with its PyTorch reference, in ONNX Runtime and OpenVINO",
+    "inspect": "read an exported file back: layers, bits, containers, kernels, and its policy.json",
 }
 
 

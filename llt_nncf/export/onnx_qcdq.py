@@ -30,7 +30,7 @@ from llt_nncf.export.ir_graph import ConstantPool
 from llt_nncf.export.ir_graph import describe
 from llt_nncf.export.layer_lowering import lower_biases
 from llt_nncf.export.layer_lowering import lower_weights
-from llt_nncf.export.onnx_file import save_onnx
+from llt_nncf.export.model_files import save_onnx
 from llt_nncf.export.packing import pack_weights
 from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.quantizers import FrozenWeight

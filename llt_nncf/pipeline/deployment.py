@@ -8,6 +8,7 @@ from torch import Tensor
 from torch import nn
 
 from llt_nncf.adapter.controller import LltQuantizationController
+from llt_nncf.adapter.post_training import export_post_training
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import ValidationReport
 from llt_nncf.export import export_float_onnx
@@ -21,6 +22,9 @@ from llt_nncf.plots import plot_bits
 from llt_nncf.plots import plot_indicators
 from llt_nncf.validation import validate
 
+# Enough for ranges: the file is there to be timed.
+_CALIBRATION_SAMPLES = 32
+
 
 def deploy(
     controller: LltQuantizationController,
@@ -33,6 +37,7 @@ def deploy(
     opset: int | None = None,
     min_agreement: float = 0.99,
     latency_rounds: int = 50,
+    post_training: bool = False,
     remarks: Sequence[str] = (),
 ) -> ValidationReport:
     """
@@ -52,6 +57,8 @@ def deploy(
     :param opset: ONNX opset; by default the lowest that does.
     :param min_agreement: Least share of samples on which an engine's top-1 class must be PyTorch's.
     :param latency_rounds: Interleaved timing rounds; 0 leaves timing out.
+    :param post_training: Has NNCF quantize the float model on the first samples without training, to ``nncf_ptq.onnx``
+        and ``nncf_ptq.xml``, and compares their latency.
     :param remarks: Kept among the report's warnings, for example what the samples are.
     :return: The report; look at ``passed``.
     :raises StageError: If there is no policy yet.
@@ -63,6 +70,9 @@ def deploy(
     with staging_folder(out_dir) as folder:
         record_reference(frozen, inputs, labels, float_model=float_model).save(folder / "reference.npz")
         _export(frozen, float_model, inputs[:1].cpu(), folder, policy=policy, packed=packed, opset=opset)
+        baselines = [folder / "nncf_ptq.onnx", folder / "nncf_ptq.xml"] if post_training else []
+        for path in baselines:
+            export_post_training(folder / "float.onnx", inputs[:_CALIBRATION_SAMPLES].cpu().numpy(), path)
         policy.save(folder / "policy.json")
         controller.table.save(folder / "layers.json")
         plot_bits(controller.table, policy, folder / "bits.png")
@@ -73,6 +83,7 @@ def deploy(
             folder / "model.onnx",
             xml_path=folder / "model.xml",
             float_onnx_path=folder / "float.onnx",
+            post_training_paths=baselines,
             policy=policy,
             table=controller.table,
             min_agreement=min_agreement,

@@ -12,6 +12,7 @@ from llt_nncf.artifacts import Reference
 from llt_nncf.artifacts import weight_digest
 from llt_nncf.validation.exported_model import ActivationGrid
 from llt_nncf.validation.exported_model import ExportedModel
+from llt_nncf.validation.ir_model import IrModel
 
 
 def weight_bits_needed(codes: np.ndarray) -> int:
@@ -31,7 +32,7 @@ def weight_bits_needed(codes: np.ndarray) -> int:
 
 
 def check_bit_widths(
-    exported: ExportedModel, policy: BitPolicy, table: LayerTable | None = None
+    exported: ExportedModel | IrModel, policy: BitPolicy, table: LayerTable | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """
     Compares the file with the policy.

@@ -17,6 +17,7 @@ from llt_nncf.errors import ArtifactError
 
 _SUFFIX = "/codes"
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_POOLINGS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean")
 # They stand between a quantizer and the layer that it feeds.
 _CARRIERS: tuple[str, ...] = ("Clip", "Concat", "DequantizeLinear", "Flatten", "Identity", "MaxPool", "Pad", "Reshape")
 _CARRIERS += ("Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
@@ -145,6 +146,41 @@ class ExportedModel:
         if x is None or weight is None or {x.op_type, weight.op_type} != {"DequantizeLinear"}:
             return None
         return self._array(x.input[1]) * self._array(weight.input[1])
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """What the exporter noted in the file."""
+        return {entry.key: entry.value for entry in self.proto.metadata_props if entry.key.startswith("llt_nncf.")}
+
+    @cached_property
+    def operators(self) -> dict[str, str]:
+        """Operator by layer."""
+        return {name: nodes[0].op_type for name, nodes in self._layers.items()}
+
+    @cached_property
+    def neighbours(self) -> dict[str, list[str]]:
+        """Names of the nodes that stand beside the layers: ``additions`` of two activations, and ``poolings``."""
+        variable = {value.name for value in self.proto.graph.input}
+        for node in self.proto.graph.node:
+            if variable & set(node.input):
+                variable |= set(node.output)
+        nodes = [node for node in self.proto.graph.node if set(node.input[:2]) <= variable]
+        return {
+            "additions": [node.name for node in nodes if node.op_type == "Add"],
+            "poolings": [node.name for node in nodes if node.op_type in _POOLINGS],
+        }
+
+    def stored(self, layer: str) -> list[tuple[str, int, int]]:
+        """Returns type, number of elements and bytes of the constants that a layer's weights are computed from."""
+        leaves, open_names = {}, [layer + _SUFFIX]
+        while open_names:
+            name = open_names.pop()
+            if name in self._initializers:
+                array = self._array(name)
+                leaves[name] = (str(array.dtype), array.size, array.nbytes)
+            elif name in self._producers:
+                open_names += self._producers[name].input
+        return list(leaves.values())
 
     def with_taps(self) -> bytes:
         """Returns a serialized copy that has the codes of every quantizer as further outputs."""

@@ -6,6 +6,10 @@ from rich.console import Console
 from rich.table import Table
 
 from llt_nncf.artifacts import ValidationReport
+from llt_nncf.validation.cost_table import cost_sentences
+from llt_nncf.validation.cost_table import cost_tables
+from llt_nncf.validation.figure_table import figure_table
+from llt_nncf.validation.figure_table import number
 
 
 def print_report(report: ValidationReport, console: Console | None = None) -> None:
@@ -17,9 +21,13 @@ def print_report(report: ValidationReport, console: Console | None = None) -> No
     """
     console = console or Console()
     sections = report.sections
-    for table in (_engine_table(sections), _latency_table(sections), _layer_table(sections), _code_table(sections)):
+    before = [_engine_table(sections), _node_table(sections)]
+    after = [_layer_table(sections), _code_table(sections)]
+    for table in (*before, *cost_tables(sections), *after):
         if table.row_count:
             console.print(table)
+    for sentence in cost_sentences(sections):
+        console.print(sentence, markup=False, highlight=False)
     for warning in sections.get("warnings", ()):
         console.print(f"Warning: {warning}", style="yellow", markup=False)
     for fault in report.faults:
@@ -29,7 +37,7 @@ def print_report(report: ValidationReport, console: Console | None = None) -> No
 
 
 def _engine_table(sections: Any) -> Table:
-    table = _table("Outputs", "Engine", "Top-1", "Agreement", "Max\ndifference", "in steps", "Integer\nlayers")
+    table = figure_table("Outputs", "Engine", "Top-1", "Agreement", "Max\ndifference", "in steps", "Integer\nlayers")
     pytorch = sections.get("pytorch", {})
     for label, key in (("PyTorch, float", "float_accuracy"), ("PyTorch, frozen", "accuracy")):
         if pytorch.get(key) is not None:
@@ -41,25 +49,28 @@ def _engine_table(sections: Any) -> Table:
             engine,
             _percent(row.get("accuracy")),
             _percent(row.get("agreement")),
-            _number(row.get("max_abs_difference")),
-            _number(row.get("max_difference_steps")),
+            number(row.get("max_abs_difference")),
+            number(row.get("max_difference_steps")),
             f"{integer} of {len(kernels)}" if kernels else "",
         )
     return table
 
 
-def _latency_table(sections: Any) -> Table:
-    latency = sections.get("latency", {})
-    table = _table("Latency, one input, one thread", "Engine", "Quantized ms", "Float ms", "Speed-up")
-    for engine, row in latency.get("engines", {}).items():
-        speed_up = f"{row['speed_up']:.2f}x" if "speed_up" in row else ""
-        table.add_row(engine.replace("_", " "), f"{row['quantized_ms']:.3f}", _number(row.get("float_ms")), speed_up)
+def _node_table(sections: Any) -> Table:
+    table = figure_table(
+        "In integers, beside the layers", "Engine", "Residual\nadditions", "Poolings", "Nodes in float"
+    )
+    for engine, row in sections.get("engines", {}).items():
+        if nodes := row.get("nodes"):
+            counts = [f"{nodes[kind]['integer']} of {sum(nodes[kind].values())}" for kind in ("additions", "poolings")]
+            in_float = ", ".join(f"{count} {kind}" for kind, count in nodes["float_nodes"].items())
+            table.add_row(engine, *counts, in_float or "0")
     return table
 
 
 def _layer_table(sections: Any) -> Table:
     engines = sections.get("engines", {})
-    table = _table("Layers", "Layer", "Weight\nbits", "Bits\nneeded", *engines)
+    table = figure_table("Layers", "Layer", "Weight\nbits", "Bits\nneeded", *engines)
     for name, row in sections.get("bit_widths", {}).get("weights", {}).items():
         kernels = [_kernel(engine.get("kernels", {}).get(name)) for engine in engines.values()]
         table.add_row(name, str(row["policy_bits"]), str(row["needed_bits"]), *kernels)
@@ -68,7 +79,7 @@ def _layer_table(sections: Any) -> Table:
 
 def _code_table(sections: Any) -> Table:
     engines = {name: row["codes"] for name, row in sections.get("engines", {}).items() if "codes" in row}
-    table = _table(
+    table = figure_table(
         "Codes that differ from PyTorch's, and by how many steps at most", "Quantizer", "Bits", "Codes", *engines
     )
     for name, grid in sections.get("bit_widths", {}).get("activations", {}).items():
@@ -81,19 +92,6 @@ def _code_table(sections: Any) -> Table:
     return table
 
 
-def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column(first, overflow="fold")
-    for header in others:
-        _add_number_column(table, header)
-    return table
-
-
-def _add_number_column(table: Table, header: str) -> None:
-    # Long names in the first column must not squeeze the figures.
-    table.add_column(header, justify="right", min_width=max(len(word) for word in header.split()))
-
-
 def _kernel(row: Any) -> str:
     if row is None or row["is_integer"] is None:
         return "?"
@@ -102,7 +100,3 @@ def _kernel(row: Any) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2%}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"

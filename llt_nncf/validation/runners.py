@@ -1,9 +1,9 @@
 """ONNX Runtime and OpenVINO behind one interface."""
 
-import re
 import tempfile
 from collections.abc import Callable
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from typing import Protocol
@@ -14,8 +14,10 @@ import onnxruntime
 import openvino as ov
 
 from llt_nncf.errors import ValidationFailedError
-
-_INTEGER_OPS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger", "MatMulInteger")
+from llt_nncf.validation.executed_graph import ExecutedNode
+from llt_nncf.validation.executed_graph import kernels_of
+from llt_nncf.validation.executed_graph import onnxruntime_nodes
+from llt_nncf.validation.executed_graph import openvino_nodes
 
 
 class Runner(Protocol):
@@ -35,6 +37,18 @@ class Runner(Protocol):
         """Returns the outputs of these names."""
         ...
 
+    def prepared(self, inputs: np.ndarray, count: int = 1) -> Callable[[], object]:
+        """Returns a call that runs ``inputs``, handed over once, ``count`` times in every stream: for timing."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Returns ``num_streams``, ``num_threads`` of all of them, and ``inference_precision`` of what is float."""
+        ...
+
+    def nodes(self) -> list[ExecutedNode]:
+        """Returns what the engine executes."""
+        ...
+
     def kernels(self, layers: Sequence[str]) -> dict[str, tuple[str, bool]]:
         """Returns layer to (kernel that executes it, whether it computes in integers); lost layers are left out."""
         ...
@@ -46,12 +60,14 @@ class OnnxRuntimeRunner:
 
     :param model: An ONNX file, or a serialized model.
     :param num_threads: Threads of one inference.
+    :param num_streams: Inferences at once in ``prepared``, each called from a thread of its own.
     :raises ValidationFailedError: If the engine cannot load the model.
     """
 
     engine = "onnxruntime"
 
-    def __init__(self, model: Path | str | bytes, *, num_threads: int = 1):
+    def __init__(self, model: Path | str | bytes, *, num_threads: int = 1, num_streams: int = 1):
+        self._num_threads, self._num_streams = num_threads, num_streams
         self._model = model if isinstance(model, bytes) else str(model)
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = num_threads
@@ -65,31 +81,38 @@ class OnnxRuntimeRunner:
         feed = {self._session.get_inputs()[0].name: inputs}
         return _guarded(self.engine, "run", lambda: self._session.run(list(names), feed))
 
-    def kernels(self, layers: Sequence[str]) -> dict[str, tuple[str, bool]]:
-        """
-        Reads the optimized graph.
+    def prepared(self, inputs: np.ndarray, count: int = 1) -> Callable[[], object]:
+        bindings = []
+        for _ in range(self._num_streams):
+            binding = self._session.io_binding()
+            binding.bind_cpu_input(self._session.get_inputs()[0].name, inputs)
+            binding.bind_output(self._session.get_outputs()[0].name)
+            bindings.append(binding)
 
-        The initializer ``<layer>/codes`` survives optimization; node names do not (``<layer>_token_7``). The layer is
-        the op that reads the initializer, through the DequantizeLinear that ONNX Runtime leaves if it cannot fuse. If
-        it has folded that into floats, the node's name is what is left to go by.
-        """
+        def run(binding: Any) -> None:
+            for _ in range(count):
+                self._session.run_with_iobinding(binding)
+
+        _guarded(self.engine, "run", lambda: run(bindings[0]))
+        if self._num_streams == 1:
+            return lambda: run(bindings[0])
+        callers = ThreadPoolExecutor(self._num_streams)
+        return lambda: list(callers.map(run, bindings))
+
+    def settings(self) -> dict[str, Any]:
+        num_threads = self._num_threads * self._num_streams
+        return {"num_streams": self._num_streams, "num_threads": num_threads, "inference_precision": "f32"}
+
+    def nodes(self) -> list[ExecutedNode]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "optimized.onnx"
             self._options.optimized_model_filepath = str(path)
             _guarded(self.engine, "load", self._load)
             self._options.optimized_model_filepath = ""
-            nodes = onnx.load(path).graph.node
-        readers = {name: node for node in nodes for name in node.input}
-        by_name = {re.sub(r"_token_\d+$", "", node.name): node for node in nodes}
-        result = {}
-        for layer in layers:
-            node = readers.get(f"{layer}/codes")
-            while node is not None and node.op_type in ("DequantizeLinear", "Transpose", "Cast"):
-                node = readers.get(node.output[0])
-            node = node or by_name.get(layer)
-            if node is not None:
-                result[layer] = (node.op_type, node.op_type in _INTEGER_OPS)
-        return result
+            return onnxruntime_nodes(onnx.load(path).graph)
+
+    def kernels(self, layers: Sequence[str]) -> dict[str, tuple[str, bool]]:
+        return kernels_of(layers, self.nodes())
 
     def _load(self) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(self._model, self._options, providers=["CPUExecutionProvider"])
@@ -100,7 +123,8 @@ class OpenVinoRunner:
     OpenVINO's CPU plugin.
 
     :param model: An ``.xml`` or ``.onnx`` file, or a serialized ONNX model.
-    :param num_threads: Threads of one inference.
+    :param num_threads: Threads of all inferences together; ``None`` leaves them to the engine.
+    :param hint: ``LATENCY``, or ``THROUGHPUT``, with which the engine chooses a number of streams for ``prepared``.
     :param precision: Of what is not integer. OpenVINO's own default (``None``) is bf16 on CPUs that have it, whose 8
         bits of mantissa cannot hold the integers of a comparison step by step: hence f32.
     :param input_shape: Fixes the shape of the input, for latency.
@@ -115,13 +139,16 @@ class OpenVinoRunner:
         self,
         model: Path | str | bytes,
         *,
-        num_threads: int = 1,
+        num_threads: int | None = 1,
+        hint: str = "LATENCY",
         precision: str | None = "f32",
         input_shape: Sequence[int] | None = None,
         extra_outputs: Sequence[str] = (),
         is_profiled: bool = False,
     ):
-        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY"}
+        options: dict[str, Any] = {"PERFORMANCE_HINT": hint}
+        if num_threads is not None:
+            options["INFERENCE_NUM_THREADS"] = num_threads
         if is_profiled:
             options["PERF_COUNT"] = True
         if precision is not None:
@@ -146,6 +173,32 @@ class OpenVinoRunner:
         results = _guarded(self.engine, "run", lambda: self._request.infer([inputs]))
         return [results[self._compiled.output(name)].copy() for name in names]
 
+    def prepared(self, inputs: np.ndarray, count: int = 1) -> Callable[[], object]:
+        queue = ov.AsyncInferQueue(self._compiled)
+        for request in queue:
+            request.set_input_tensor(ov.Tensor(inputs))
+
+        def run() -> None:
+            if len(queue) == 1:
+                for _ in range(count):
+                    queue[0].infer(share_outputs=True)
+                return
+            for _ in range(count * len(queue)):
+                queue.start_async()
+            queue.wait_all()
+
+        _guarded(self.engine, "run", run)
+        return run
+
+    def settings(self) -> dict[str, Any]:
+        names = {
+            "num_streams": "NUM_STREAMS",
+            "num_threads": "INFERENCE_NUM_THREADS",
+            "inference_precision": "INFERENCE_PRECISION_HINT",
+        }
+        found = {key: self._compiled.get_property(name) for key, name in names.items()}
+        return {**found, "inference_precision": found["inference_precision"].get_type_name()}
+
     def executed_nodes(self) -> list[tuple[str, str, str, float]]:
         """
         Returns name, kind, kernel and milliseconds of every node of a profiled model that ``run`` executed last.
@@ -159,41 +212,11 @@ class OpenVinoRunner:
             if not node.exec_type.startswith(("undef", "unknown"))
         ]
 
+    def nodes(self) -> list[ExecutedNode]:
+        return openvino_nodes(self._compiled.get_runtime_model())
+
     def kernels(self, layers: Sequence[str]) -> dict[str, tuple[str, bool]]:
-        """
-        Reads the executed graph.
-
-        Its nodes list the names of the ONNX nodes that they are made of, among them ``<layer>``, or
-        ``<layer>/WithoutBiases`` where the bias went elsewhere. One that computes a graph output goes by the name of
-        that output, but the constant that it reads is still ``<layer>/codes``.
-        """
-        result: dict[str, tuple[str, bool]] = {}
-        for operation in self._compiled.get_runtime_model().get_ordered_ops():
-            kind, kernel, precision, names = _executed(operation)
-            if kind not in ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "GroupConvolution"):
-                continue
-            names |= _names_of_weights(operation)
-            for layer in {re.sub("/(WithoutBiases|codes)$", "", name) for name in names} & set(layers):
-                is_integer = precision in ("u8", "i8") or kernel.lower().endswith(("i8", "u8"))
-                result[layer] = (f"{kind} {kernel}", is_integer)
-        return result
-
-
-def _executed(operation: Any) -> tuple[str, str, str, set[str]]:
-    info = operation.get_rt_info()
-    keys = ("layerType", "primitiveType", "runtimePrecision", "originalLayersNames")
-    kind, kernel, precision, names = (info[key].astype(str) if key in info else "" for key in keys)
-    return kind, kernel, precision, set(names.split(","))
-
-
-def _names_of_weights(operation: Any) -> set[str]:
-    """Names of the constant that is a layer's second input, possibly reordered on the way."""
-    source = operation.input_value(1).get_node() if operation.get_input_size() > 1 else None
-    while (
-        source is not None and source.get_input_size() and _executed(source)[0] in ("Reorder", "Reshape", "Transpose")
-    ):
-        source = source.input_value(0).get_node()
-    return set() if source is None else _executed(source)[3] | {source.get_friendly_name()}
+        return kernels_of(layers, self.nodes())
 
 
 def _guarded(engine: str, verb: str, call: Callable[[], Any]) -> Any:

@@ -1,6 +1,6 @@
 """All checks of an exported model, in one report."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from llt_nncf.validation.bit_widths import check_weights
 from llt_nncf.validation.compare import accuracy
 from llt_nncf.validation.compare import compare_codes
 from llt_nncf.validation.compare import compare_logits
+from llt_nncf.validation.deployment_cost import measure_deployment
+from llt_nncf.validation.executed_graph import kernels_of
 from llt_nncf.validation.exported_model import ExportedModel
-from llt_nncf.validation.latency import measure_latency
+from llt_nncf.validation.fall_backs import count_nodes
 from llt_nncf.validation.runners import OnnxRuntimeRunner
 from llt_nncf.validation.runners import OpenVinoRunner
 from llt_nncf.validation.runners import Runner
@@ -33,8 +35,11 @@ def validate(
     table: LayerTable | None = None,
     xml_path: Path | str | None = None,
     float_onnx_path: Path | str | None = None,
+    post_training_paths: Collection[Path | str] = (),
     min_agreement: float = 0.99,
+    require_int8: bool = False,
     latency_rounds: int = 50,
+    benchmark_app: bool = False,
     batch_size: int = 32,
     report_path: Path | str | None = None,
 ) -> ValidationReport:
@@ -51,8 +56,12 @@ def validate(
     :param table: With it, quantizers that feed no layer are checked too.
     :param xml_path: Written by ``export_openvino``; without it OpenVINO reads the ONNX file.
     :param float_onnx_path: The float model, for its accuracy in the engines, and for latency and its ratio.
+    :param post_training_paths: NNCF's post-training int8 of the float model, to compare latency with: an ``.onnx`` for
+        ONNX Runtime, an ``.xml`` for OpenVINO.
     :param min_agreement: Share of equal top-1, 0 to 1.
-    :param latency_rounds: 0 leaves latency out.
+    :param require_int8: Makes it a fault if an engine runs a layer in floats.
+    :param latency_rounds: 0 leaves out everything that is timed.
+    :param benchmark_app: Runs OpenVINO's own ``benchmark_app`` too.
     :param batch_size: Inputs in one run.
     :param report_path: Where to save the report as JSON.
     :return: The report; ``passed`` is whether there is no fault.
@@ -83,7 +92,9 @@ def validate(
             sections["warnings"].append(f"{engine.engine} {text}: it fuses the layers differently then.")
         in_float = [name for name, row in figures.get("kernels", {}).items() if row["is_integer"] is not True]
         if in_float:
-            sections["warnings"].append(f"{engine.engine} does not run in integers: {', '.join(in_float)}.")
+            (faults if require_int8 else sections["warnings"]).append(
+                f"{engine.engine} does not run in integers: {', '.join(in_float)}."
+            )
     if float_onnx_path is not None:
         sections["float_engines"] = {}
         for engine in _ENGINES:
@@ -92,11 +103,22 @@ def validate(
                 sections["float_engines"][engine.engine] = {"accuracy": accuracy(logits, reference.labels)}
             except ValidationFailedError as error:
                 faults.append(f"The float model: {error}")
-    if latency_rounds > 0:
-        try:
-            sections["latency"] = _time(reference.inputs[:1], onnx_path, xml_path, float_onnx_path, latency_rounds)
-        except ValidationFailedError as error:
-            faults.append(f"Latency was not measured: {error}")
+    try:
+        costs, warnings = measure_deployment(
+            exported,
+            reference.inputs[:1],
+            policy=policy or exported.policy,
+            table=table,
+            xml_path=xml_path,
+            float_onnx_path=float_onnx_path,
+            post_training_paths=post_training_paths,
+            rounds=latency_rounds,
+            benchmark_app=benchmark_app,
+        )
+        sections |= costs
+        sections["warnings"] += warnings
+    except ValidationFailedError as error:
+        faults.append(f"Latency was not measured: {error}")
     report = ValidationReport(not faults, tuple(faults), sections)
     if report_path is not None:
         report.save(report_path)
@@ -131,7 +153,9 @@ def _check_engine(
         faults.append(
             f"top-1 agrees with PyTorch for {agreement:.2%} of the samples; {min_agreement:.2%} are asked for"
         )
-    kernels = runner.kernels(list(exported.weights))
+    nodes = runner.nodes()
+    figures["nodes"] = count_nodes(exported.neighbours, nodes)
+    kernels = kernels_of(exported.weights, nodes)
     figures["kernels"] = {
         name: {"kernel": kernels.get(name, ("not found", None))[0], "is_integer": kernels.get(name, ("", None))[1]}
         for name in exported.weights
@@ -163,30 +187,3 @@ def _codes(
     )
     results = probe.run_outputs(reference.inputs[: reference.num_tap_samples], names)
     return dict(zip(outputs, results, strict=True))
-
-
-def _time(
-    sample: np.ndarray,
-    onnx_path: Path | str,
-    xml_path: Path | str | None,
-    float_onnx_path: Path | str | None,
-    rounds: int,
-) -> dict[str, Any]:
-    """Times one input on one thread; OpenVINO's floats in f32 and at its own default, which may be bf16."""
-    paths: dict[str, Sequence[Path | str]] = {"quantized": (onnx_path, xml_path or onnx_path)}
-    if float_onnx_path is not None:
-        paths["float"] = (float_onnx_path, float_onnx_path)
-    runners: dict[str, Runner] = {}
-    for kind, (for_onnxruntime, for_openvino) in paths.items():
-        runners[f"onnxruntime {kind}"] = OnnxRuntimeRunner(for_onnxruntime)
-        for label, precision in (("openvino", "f32"), ("openvino_default_precision", None)):
-            runners[f"{label} {kind}"] = OpenVinoRunner(for_openvino, precision=precision, input_shape=sample.shape)
-    medians = measure_latency(runners, sample, rounds=rounds)
-    result: dict[str, Any] = {"rounds": rounds, "batch_size": 1, "num_threads": 1, "engines": {}}
-    for name, median_ms in medians.items():
-        engine, kind = name.split(" ")
-        result["engines"].setdefault(engine, {})[f"{kind}_ms"] = median_ms
-    for row in result["engines"].values():
-        if "float_ms" in row:
-            row["speed_up"] = row["float_ms"] / row["quantized_ms"]
-    return result

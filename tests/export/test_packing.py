@@ -16,7 +16,7 @@ from llt_nncf.artifacts import BitPolicy
 from llt_nncf.errors import ExportError
 from llt_nncf.export import export_onnx
 from llt_nncf.export import export_openvino
-from llt_nncf.export import onnx_file
+from llt_nncf.export import model_files
 from llt_nncf.export import packing
 from llt_nncf.export.openvino_packing import pack_ir_weights
 from llt_nncf.quantizers import FrozenWeight
@@ -218,7 +218,7 @@ def test_an_opset_that_cannot_be_written_is_refused(opset, tmp_path):
 
 
 def test_data_too_large_for_one_file_lies_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_file, "MOST_BYTES_IN_ONE_FILE", 1000)
+    monkeypatch.setattr(model_files, "MOST_BYTES_IN_ONE_FILE", 1000)
     torch.manual_seed(0)
     path, x, wanted = export_wide(Wide(5), tmp_path, packed=True)
     assert path.stat().st_size < 6000

@@ -99,8 +99,13 @@ def test_good_export_passes_and_the_report_says_everything(exported, tmp_path):
     }
     latency = report.sections["latency"]["engines"]
     assert set(latency) == {"onnxruntime", "openvino", "openvino_default_precision"}
-    for row in latency.values():
-        assert row["speed_up"] == pytest.approx(row["float_ms"] / row["quantized_ms"])
+    for section, unit in (("latency", "ms"), ("throughput", "per_s")):
+        for row in report.sections[section]["engines"].values():
+            assert min(row[f"quantized_{unit}"], row[f"float_{unit}"], row["num_streams"], row["num_threads"]) > 0
+            low, high = row["speed_up_quartiles"]
+            assert 0 < low <= row["speed_up"] <= high
+    assert latency["openvino"]["inference_precision"] == "f32"
+    assert set(report.sections["files"]) == {"model.onnx", "model.xml", "float.onnx"}
 
 
 def test_tampered_weight_is_found_even_if_no_top_1_changes(exported, tmp_path):
