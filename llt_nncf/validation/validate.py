@@ -14,15 +14,14 @@ from llt_nncf.errors import ValidationFailedError
 from llt_nncf.validation.bit_widths import check_bit_widths
 from llt_nncf.validation.bit_widths import check_weights
 from llt_nncf.validation.compare import accuracy
-from llt_nncf.validation.compare import compare_codes
-from llt_nncf.validation.compare import compare_logits
+from llt_nncf.validation.engine_check import ENGINES
+from llt_nncf.validation.engine_check import check_engine
+from llt_nncf.validation.engine_check import run_batches
 from llt_nncf.validation.exported_model import ExportedModel
 from llt_nncf.validation.latency import measure_latency
 from llt_nncf.validation.runners import OnnxRuntimeRunner
 from llt_nncf.validation.runners import OpenVinoRunner
 from llt_nncf.validation.runners import Runner
-
-_ENGINES: tuple[type[OnnxRuntimeRunner] | type[OpenVinoRunner], ...] = (OnnxRuntimeRunner, OpenVinoRunner)
 
 
 def validate(
@@ -69,26 +68,22 @@ def validate(
         "float_accuracy": accuracy(reference.float_logits, reference.labels),
     }
     faults += bit_faults
-    for engine in _ENGINES:
+    for engine in ENGINES:
         path = xml_path if xml_path is not None and engine is OpenVinoRunner else onnx_path
         try:
-            figures, engine_faults = _check_engine(engine, path, exported, reference, min_agreement, batch_size)
+            figures, engine_faults, warnings = check_engine(
+                engine, path, exported, reference, min_agreement=min_agreement, batch_size=batch_size
+            )
         except ValidationFailedError as error:
-            figures, engine_faults = {}, [str(error)]
+            figures, engine_faults, warnings = {}, [str(error)], []
         sections["engines"][engine.engine] = figures
         faults += [f"{engine.engine}: {fault}." for fault in engine_faults]
-        codes = figures.get("codes", {"first_difference": ""})
-        if codes["first_difference"] is None and figures.get("max_difference_steps_of_taps", 0) >= 1:
-            text = "computes PyTorch's codes when it is asked for them, but other outputs when it is not"
-            sections["warnings"].append(f"{engine.engine} {text}: it fuses the layers differently then.")
-        in_float = [name for name, row in figures.get("kernels", {}).items() if row["is_integer"] is not True]
-        if in_float:
-            sections["warnings"].append(f"{engine.engine} does not run in integers: {', '.join(in_float)}.")
+        sections["warnings"] += [f"{engine.engine} {warning}." for warning in warnings]
     if float_onnx_path is not None:
         sections["float_engines"] = {}
-        for engine in _ENGINES:
+        for engine in ENGINES:
             try:
-                logits = _run(engine(float_onnx_path), reference.inputs, batch_size)
+                logits = run_batches(engine(float_onnx_path), reference.inputs, batch_size)
                 sections["float_engines"][engine.engine] = {"accuracy": accuracy(logits, reference.labels)}
             except ValidationFailedError as error:
                 faults.append(f"The float model: {error}")
@@ -113,56 +108,6 @@ def _check_policy(
     if policy is not None and exported.policy is not None and dict(policy.bits) != dict(exported.policy.bits):
         faults.append("The file was exported with another policy than the one given.")
     return figures, faults
-
-
-def _check_engine(
-    engine: type[OnnxRuntimeRunner] | type[OpenVinoRunner],
-    path: Path | str,
-    exported: ExportedModel,
-    reference: Reference,
-    min_agreement: float,
-    batch_size: int,
-) -> tuple[dict[str, Any], list[str]]:
-    runner: Runner = engine(path)
-    logits = _run(runner, reference.inputs, batch_size)
-    figures, faults = compare_logits(logits, reference, exported.output_step_size)
-    agreement = figures.get("agreement")
-    if agreement is not None and agreement < min_agreement:
-        faults.append(
-            f"top-1 agrees with PyTorch for {agreement:.2%} of the samples; {min_agreement:.2%} are asked for"
-        )
-    kernels = runner.kernels(list(exported.weights))
-    figures["kernels"] = {
-        name: {"kernel": kernels.get(name, ("not found", None))[0], "is_integer": kernels.get(name, ("", None))[1]}
-        for name in exported.weights
-    }
-    if reference.taps:
-        figures["codes"], code_faults = compare_codes(_codes(engine, path, exported, reference), reference)
-        faults += code_faults
-    return figures, faults
-
-
-def _run(runner: Runner, inputs: np.ndarray, batch_size: int) -> np.ndarray:
-    starts = range(0, len(inputs), batch_size)
-    return np.concatenate([runner.run(inputs[start : start + batch_size]) for start in starts])
-
-
-def _codes(
-    engine: type[OnnxRuntimeRunner] | type[OpenVinoRunner],
-    path: Path | str,
-    exported: ExportedModel,
-    reference: Reference,
-) -> dict[str, np.ndarray]:
-    """Runs a copy of the engine's file that shows its codes; an engine may fuse it a little differently for that."""
-    outputs = exported.tap_outputs()
-    names = list(outputs.values())
-    probe: Runner = (
-        OpenVinoRunner(path, extra_outputs=names)
-        if engine is OpenVinoRunner
-        else OnnxRuntimeRunner(exported.with_taps())
-    )
-    results = probe.run_outputs(reference.inputs[: reference.num_tap_samples], names)
-    return dict(zip(outputs, results, strict=True))
 
 
 def _time(
