@@ -58,6 +58,9 @@ def check_bit_widths(
         weight_bits, activation_bits = policy.bits[name]
         needed = weight_bits_needed(tensor.codes)
         weights[name] = {"policy_bits": weight_bits, "needed_bits": needed, "weight_count": int(tensor.codes.size)}
+        # What is wider is no weight, but the arithmetic of unpacking.
+        stored_bytes = sum(size for kind, _, size in exported.stored(name) if int(re.sub(r"\D", "", kind) or 0) <= 8)
+        weights[name] |= {"stored_bits": 8 * stored_bytes / tensor.codes.size, "stored_bytes": stored_bytes}
         if needed > weight_bits:
             faults.append(f"The weights of {name!r} need {needed} bits; the policy gives them {weight_bits}.")
         feeding = {_without_call(quantizer) for quantizer in exported.quantizers_feeding(name)}

@@ -9,8 +9,6 @@ from onnx.reference import ReferenceEvaluator
 
 from llt_nncf.errors import ArtifactError
 
-_STORAGE_TYPES = ("INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2")
-
 
 class ConstantTensors:
     """
@@ -52,11 +50,15 @@ class ConstantTensors:
         (value,) = ReferenceEvaluator(model).run(None, {})
         return np.asarray(value)
 
-    def stored_bytes(self, name: str) -> int:
-        """Returns the bytes of the integers of at most 8 bits that a tensor is stored in, or computed from."""
-        types = {getattr(TensorProto, kind) for kind in _STORAGE_TYPES if hasattr(TensorProto, kind)}
-        stored = [tensor for tensor in self._ancestry(name)[1] if tensor.data_type in types]
-        return sum(len(tensor.raw_data) or numpy_helper.to_array(tensor).nbytes for tensor in stored)
+    def stored(self, name: str) -> list[tuple[str, int, int]]:
+        """Returns type, number of elements and bytes of the initializers that a tensor is, or is computed from."""
+        found = []
+        for tensor in self._ancestry(name)[1]:
+            array = numpy_helper.to_array(tensor)
+            kind = TensorProto.DataType.Name(tensor.data_type).lower()
+            # In memory a 4-bit element takes a byte.
+            found.append((kind, array.size, len(tensor.raw_data) or array.nbytes))
+        return found
 
     def _ancestry(self, name: str) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
         """The nodes that compute a tensor, in the order of execution, and the initializers that they start from."""

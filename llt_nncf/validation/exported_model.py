@@ -29,17 +29,10 @@ class WeightTensor:
 
     :param codes: int8, in the layout of the layer's weight tensor in PyTorch.
     :param step_size: Shape ``()`` or ``(C,)``.
-    :param stored_bytes: What the codes take in the file.
     """
 
     codes: np.ndarray
     step_size: np.ndarray
-    stored_bytes: int
-
-    @property
-    def stored_bits(self) -> float:
-        """Bits per weight in the file."""
-        return 8 * self.stored_bytes / self.codes.size
 
 
 @dataclass(frozen=True)
@@ -86,6 +79,8 @@ class ExportedModel:
                 weight = self._producers.get(node.input[1]) if node.op_type in _LAYERS else None
                 if weight is not None and weight.op_type == "DequantizeLinear" and weight.input[0] in self._constants:
                     self._layers.setdefault(weight.input[0].removesuffix(_SUFFIX), []).append(node)
+            self.operators = {name: nodes[0].op_type for name, nodes in self._layers.items()}
+            self.metadata = {entry.key: entry.value for entry in self.proto.metadata_props}
             self.input_name = graph.input[0].name
             self.output_name = graph.output[0].name
             self.weights = self._read_weights()
@@ -102,11 +97,14 @@ class ExportedModel:
 
         :raises ArtifactError: If it cannot be read.
         """
-        for entry in self.proto.metadata_props:
-            if entry.key == POLICY_KEY:
-                with reading(self.path, "a file with a policy in its metadata"):
-                    return BitPolicy.from_dict(json.loads(entry.value), f"{self.path}, metadata")
-        return None
+        if POLICY_KEY not in self.metadata:
+            return None
+        with reading(self.path, "a file with a policy in its metadata"):
+            return BitPolicy.from_dict(json.loads(self.metadata[POLICY_KEY]), f"{self.path}, metadata")
+
+    def stored(self, layer: str) -> list[tuple[str, int, int]]:
+        """Returns type, number of elements and bytes of the constants that a layer's codes are or come from."""
+        return self._constants.stored(self._producers[self._layers[layer][0].input[1]].input[0])
 
     def quantizers_feeding(self, layer: str) -> tuple[str, ...]:
         """Returns the quantizers that feed a layer; an empty one among them stands for floats."""
@@ -183,8 +181,7 @@ class ExportedModel:
                     f"{self.path}: the weights of {name!r} are {codes.dtype} of shape {codes.shape}, and must be int8."
                 )
                 raise ArtifactError(msg)
-            stored_bytes = self._constants.stored_bytes(dequantize.input[0])
-            result[name] = WeightTensor(codes.T if nodes[0].op_type == "MatMul" else codes, step_size, stored_bytes)
+            result[name] = WeightTensor(codes.T if nodes[0].op_type == "MatMul" else codes, step_size)
         return result
 
     def _read_activations(self) -> dict[str, ActivationGrid]:

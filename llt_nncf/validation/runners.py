@@ -79,7 +79,7 @@ class OnnxRuntimeRunner:
             self._options.optimized_model_filepath = str(path)
             _guarded(self.engine, "load", self._load)
             self._options.optimized_model_filepath = ""
-            nodes = onnx.load(path).graph.node
+            nodes = onnx.load(path, load_external_data=False).graph.node
         readers = {name: node for node in nodes for name in node.input}
         by_name = {re.sub(r"_token_\d+$", "", node.name): node for node in nodes}
         result = {}

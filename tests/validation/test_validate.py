@@ -96,6 +96,8 @@ def test_good_export_passes_and_the_report_says_everything(exported, tmp_path):
         "policy_bits": 4,
         "needed_bits": 4,
         "weight_count": 8 * 72,
+        "stored_bits": 8,
+        "stored_bytes": 8 * 72,
     }
     latency = report.sections["latency"]["engines"]
     assert set(latency) == {"onnxruntime", "openvino", "openvino_default_precision"}
