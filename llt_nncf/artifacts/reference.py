@@ -127,4 +127,8 @@ class Reference:
             msg = f"{path}: schema {schema!r} with arrays {sorted(arrays)}; must be {_SCHEMA!r} with inputs and logits."
             msg += " Record it again with this version of llt_nncf."
             raise ArtifactError(msg)
-        return cls(**arrays, taps=taps, ties=ties, weight_digests=digests)
+        try:
+            return cls(**arrays, taps=taps, ties=ties, weight_digests=digests)
+        except ArtifactError as error:
+            msg = f"{path}: {error}"
+            raise ArtifactError(msg) from None

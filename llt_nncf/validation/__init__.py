@@ -3,6 +3,7 @@ Whether the exported files compute what PyTorch computed, read back and run with
 integer codes layer by layer, kernels, accuracy and latency, in ONNX Runtime and OpenVINO.
 """
 
+from llt_nncf.validation.accuracy_function import load_accuracy_function as load_accuracy_function
 from llt_nncf.validation.latency_table import measure_layers as measure_layers
 from llt_nncf.validation.report_table import print_report as print_report
 from llt_nncf.validation.validate import validate as validate

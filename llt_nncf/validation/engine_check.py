@@ -1,6 +1,5 @@
 """What one engine makes of the exported file."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,20 +8,21 @@ from llt_nncf.artifacts import Reference
 from llt_nncf.errors import some_of
 from llt_nncf.validation.compare import compare_codes
 from llt_nncf.validation.compare import compare_logits
+from llt_nncf.validation.exported_ir import ExportedIr
 from llt_nncf.validation.exported_model import ExportedModel
+from llt_nncf.validation.layer_by_layer import Engine
 from llt_nncf.validation.layer_by_layer import check_layer_by_layer
 from llt_nncf.validation.loadable import loadable
 from llt_nncf.validation.runners import OnnxRuntimeRunner
 from llt_nncf.validation.runners import OpenVinoRunner
 from llt_nncf.validation.runners import Runner
 
-ENGINES: tuple[type[OnnxRuntimeRunner] | type[OpenVinoRunner], ...] = (OnnxRuntimeRunner, OpenVinoRunner)
+ENGINES: tuple[Engine, ...] = (OnnxRuntimeRunner, OpenVinoRunner)
 
 
 def check_engine(
-    engine: type[OnnxRuntimeRunner] | type[OpenVinoRunner],
-    path: Path | str,
-    exported: ExportedModel,
+    engine: Engine,
+    exported: ExportedModel | ExportedIr,
     reference: Reference,
     *,
     min_agreement: float,
@@ -32,15 +32,14 @@ def check_engine(
     Runs the file, then the copies of it that show the codes: end to end, and with every layer fed PyTorch's.
 
     :param engine: Which of the two.
-    :param path: The file that this engine runs.
-    :param exported: What the exported file says.
+    :param exported: The file that it runs.
     :param reference: What PyTorch computed.
     :param min_agreement: Share of equal top-1, 0 to 1.
     :param batch_size: Inputs in one run.
     :return: The figures, a sentence per fault, and a sentence per warning.
     :raises ValidationFailedError: If the engine cannot load or run one of them.
     """
-    runner: Runner = engine(path)
+    runner: Runner = engine(exported.path)
     logits = run_batches(runner, reference.inputs, batch_size)
     figures, faults = compare_logits(logits, reference, exported.output_step_size)
     agreement = figures.get("agreement")
@@ -48,16 +47,12 @@ def check_engine(
         faults.append(
             f"top-1 agrees with PyTorch for {agreement:.2%} of the samples; {min_agreement:.2%} are asked for"
         )
-    kernels = runner.kernels(list(exported.weights))
-    figures["kernels"] = {
-        name: {"kernel": kernels.get(name, ("not found", None))[0], "is_integer": kernels.get(name, ("", None))[1]}
-        for name in exported.weights
-    }
+    figures["kernels"] = _kernels(runner, exported)
     in_float = [name for name, row in figures["kernels"].items() if row["is_integer"] is not True]
     warnings = [f"does not run in integers: {', '.join(in_float)}"] if in_float else []
     if not reference.taps:
         return figures, faults, [*warnings, "was not compared layer by layer: the reference has no codes"]
-    codes = _codes(engine, path, exported, reference)
+    codes = _codes(engine, exported, reference)
     figures["codes"], code_faults = compare_codes(codes, reference)
     faults += code_faults
     if figures["codes"]["first_difference"] is None and figures.get("max_difference_steps_of_taps", 0) >= 1:
@@ -65,7 +60,7 @@ def check_engine(
         warnings.append(f"{text}: it fuses the layers differently then")
     if not code_faults and logits.shape == reference.logits.shape:
         shapes = {name: found.shape for name, found in codes.items()}
-        rows, layer_faults = check_layer_by_layer(engine, path, exported, reference, shapes)
+        rows, layer_faults = check_layer_by_layer(engine, exported, reference, shapes)
         figures["layer_by_layer"] = rows
         faults += layer_faults
         unproved = [name for name in rows["in_float"] if name not in in_float]
@@ -81,18 +76,21 @@ def run_batches(runner: Runner, inputs: np.ndarray, batch_size: int) -> np.ndarr
     return np.concatenate([runner.run(inputs[start : start + batch_size]) for start in starts])
 
 
-def _codes(
-    engine: type[OnnxRuntimeRunner] | type[OpenVinoRunner],
-    path: Path | str,
-    exported: ExportedModel,
-    reference: Reference,
-) -> dict[str, np.ndarray]:
+def _kernels(runner: Runner, exported: ExportedModel | ExportedIr) -> dict[str, Any]:
+    found = runner.kernels(list(exported.weights))
+    rows = {name: found.get(name, ("not found", None)) for name in exported.weights}
+    return {name: {"kernel": kernel, "is_integer": is_integer} for name, (kernel, is_integer) in rows.items()}
+
+
+def _codes(engine: Engine, exported: ExportedModel | ExportedIr, reference: Reference) -> dict[str, np.ndarray]:
     """Runs a copy of the engine's file that shows its codes; an engine may fuse it a little differently for that."""
     outputs = exported.tap_outputs()
     names = list(outputs.values())
     samples = reference.inputs[: reference.num_tap_samples]
-    if engine is OpenVinoRunner:
-        results = OpenVinoRunner(path, extra_outputs=names).run_outputs(samples, names)
+    if not names:
+        return {}
+    if isinstance(exported, ExportedIr) or engine is OpenVinoRunner:
+        results = OpenVinoRunner(exported.path, extra_outputs=names).run_outputs(samples, names)
     else:
         with loadable(exported.with_taps()) as model:
             results = OnnxRuntimeRunner(model).run_outputs(samples, names)

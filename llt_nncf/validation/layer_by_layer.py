@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,14 @@ from llt_nncf.errors import some_of
 from llt_nncf.validation.cut_model import FED_SUFFIX
 from llt_nncf.validation.cut_model import cut_onnx
 from llt_nncf.validation.cut_model import cut_openvino
+from llt_nncf.validation.exported_ir import ExportedIr
 from llt_nncf.validation.exported_model import ExportedModel
 from llt_nncf.validation.loadable import loadable
 from llt_nncf.validation.runners import OnnxRuntimeRunner
 from llt_nncf.validation.runners import OpenVinoRunner
 from llt_nncf.validation.runners import Runner
+
+Engine = type[OnnxRuntimeRunner] | type[OpenVinoRunner]
 
 # Of the largest output: float32 sums of 4608 products were off by up to 2**-20.9 of it, more than half a step where the
 # sums are large.
@@ -28,9 +30,8 @@ _FUNCTION_TOLERANCE = 2.0**-10
 
 
 def check_layer_by_layer(
-    engine: type[OnnxRuntimeRunner] | type[OpenVinoRunner],
-    path: Path | str,
-    exported: ExportedModel,
+    engine: Engine,
+    exported: ExportedModel | ExportedIr,
     reference: Reference,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[dict[str, Any], list[str]]:
@@ -42,8 +43,7 @@ def check_layer_by_layer(
     of the last layer's accumulator, or what float32 sums leave uncertain.
 
     :param engine: Which of the two.
-    :param path: The file that this engine runs.
-    :param exported: What the exported file says.
+    :param exported: The file that it runs.
     :param reference: What PyTorch computed; has taps.
     :param shapes: Quantizer to the shape of its codes in the file for the tap samples.
     :return: The figures with the first quantizer that is wrong, and a sentence if there is one.
@@ -55,7 +55,7 @@ def check_layer_by_layer(
         for name, codes in reference.taps.items()
     }
     feed[exported.input_name] = reference.inputs[: reference.num_tap_samples]
-    with _cut_runner(engine, path, exported, {tensor: shapes[name] for name, tensor in tensors.items()}) as runner:
+    with _cut_runner(engine, exported, {tensor: shapes[name] for name, tensor in tensors.items()}) as runner:
         output, *codes = runner.run_outputs(feed, [exported.output_name, *tensors.values()])
         kernels = runner.kernels(list(exported.weights))
     rows = {
@@ -85,14 +85,13 @@ def check_layer_by_layer(
 
 @contextmanager
 def _cut_runner(
-    engine: type[OnnxRuntimeRunner] | type[OpenVinoRunner],
-    path: Path | str,
-    exported: ExportedModel,
+    engine: Engine,
+    exported: ExportedModel | ExportedIr,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> Iterator[Runner]:
     if engine is OpenVinoRunner:
-        yield OpenVinoRunner(path, edit=partial(cut_openvino, names=set(shapes)))
-    else:
+        yield OpenVinoRunner(exported.path, edit=partial(cut_openvino, names=set(shapes)))
+    elif isinstance(exported, ExportedModel):
         with loadable(cut_onnx(exported.proto, shapes)) as model:
             yield OnnxRuntimeRunner(model)
 

@@ -10,28 +10,36 @@ from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import Reference
 from llt_nncf.artifacts import ValidationReport
+from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ValidationFailedError
+from llt_nncf.validation.accuracy_function import AccuracyFunction
 from llt_nncf.validation.bit_widths import check_bit_widths
 from llt_nncf.validation.bit_widths import check_weights
 from llt_nncf.validation.compare import accuracy
+from llt_nncf.validation.data_check import check_data
 from llt_nncf.validation.engine_check import ENGINES
 from llt_nncf.validation.engine_check import check_engine
 from llt_nncf.validation.engine_check import run_batches
+from llt_nncf.validation.exported_ir import ExportedIr
 from llt_nncf.validation.exported_model import ExportedModel
 from llt_nncf.validation.latency import measure_latency
+from llt_nncf.validation.layer_by_layer import Engine
 from llt_nncf.validation.runners import OnnxRuntimeRunner
 from llt_nncf.validation.runners import OpenVinoRunner
 from llt_nncf.validation.runners import Runner
+from llt_nncf.validation.sample_data import SampleData
 
 
 def validate(
     reference: Reference | Path | str,
-    onnx_path: Path | str,
+    onnx_path: Path | str | None,
     *,
     policy: BitPolicy | None = None,
     table: LayerTable | None = None,
     xml_path: Path | str | None = None,
     float_onnx_path: Path | str | None = None,
+    data: Path | str | None = None,
+    accuracy_function: AccuracyFunction | None = None,
     min_agreement: float = 0.99,
     latency_rounds: int = 50,
     batch_size: int = 32,
@@ -40,45 +48,59 @@ def validate(
     """
     Runs an exported model in ONNX Runtime and OpenVINO, and compares it with PyTorch and with the policy.
 
-    Faults: weights that are not the frozen ones, tensors that exceed their bits, outputs that are missing, NaN or agree
-    with PyTorch's top-1 less often than ``min_agreement``, quantizers without counterpart. Layers that an engine runs
-    in floats are warnings: they are slow, not wrong.
+    Faults: weights that are not the frozen ones, tensors that exceed their bits, a layer that computes other codes than
+    PyTorch's when it is fed PyTorch's, outputs that are missing, NaN or agree with PyTorch's top-1 less often than
+    ``min_agreement``, quantizers without counterpart. Layers that an engine runs in floats are warnings: they are slow,
+    not wrong.
 
     :param reference: What PyTorch computed.
-    :param onnx_path: Written by ``export_onnx``.
+    :param onnx_path: Written by ``export_onnx``; ``None`` validates ``xml_path`` alone, without latency.
     :param policy: Bits by layer; that of the file's metadata by default. If both are there they must be equal.
     :param table: With it, quantizers that feed no layer are checked too.
     :param xml_path: Written by ``export_openvino``; without it OpenVINO reads the ONNX file.
     :param float_onnx_path: The float model, for its accuracy in the engines, and for latency and its ratio.
+    :param data: Somebody's own samples, for the engines' accuracy on them and their agreement: see ``SampleData``.
+    :param accuracy_function: What accuracy is on ``data``: takes the outputs for all samples and their labels, and
+        returns one number, or several by name. By default the share of samples with the largest output at the label.
     :param min_agreement: Share of equal top-1, 0 to 1.
     :param latency_rounds: 0 leaves latency out.
     :param batch_size: Inputs in one run.
     :param report_path: Where to save the report as JSON.
     :return: The report; ``passed`` is whether there is no fault.
-    :raises ArtifactError: If the reference or the ONNX file cannot be read.
+    :raises ArtifactError: If a file cannot be read.
     """
     reference = reference if isinstance(reference, Reference) else Reference.load(reference)
-    exported = ExportedModel(onnx_path)
-    faults = check_weights(exported, reference)
-    bit_widths, bit_faults = _check_policy(exported, policy, table)
+    samples = None if data is None else SampleData(data)
+    files = _read_files(onnx_path, xml_path)
+    first, *others = dict.fromkeys(files.values())
+    bit_widths, faults = _check_policy(first, policy, table)
+    faults += [fault for other in others for fault in _check_policy(other, policy, table)[1] if fault not in faults]
+    faults = [fault for file in (first, *others) for fault in check_weights(file, reference)] + faults
     sections: dict[str, Any] = {"bit_widths": bit_widths, "warnings": [], "engines": {}}
     sections["pytorch"] = {
         "samples": len(reference.inputs),
         "accuracy": accuracy(reference.logits, reference.labels),
         "float_accuracy": accuracy(reference.float_logits, reference.labels),
     }
-    faults += bit_faults
-    for engine in ENGINES:
-        path = xml_path if xml_path is not None and engine is OpenVinoRunner else onnx_path
+    for engine, exported in files.items():
         try:
             figures, engine_faults, warnings = check_engine(
-                engine, path, exported, reference, min_agreement=min_agreement, batch_size=batch_size
+                engine, exported, reference, min_agreement=min_agreement, batch_size=batch_size
             )
         except ValidationFailedError as error:
             figures, engine_faults, warnings = {}, [str(error)], []
         sections["engines"][engine.engine] = figures
         faults += [f"{engine.engine}: {fault}." for fault in engine_faults]
         sections["warnings"] += [f"{engine.engine} {warning}." for warning in warnings]
+    if samples is not None:
+        shape = reference.inputs.shape[1:]
+        try:
+            runners = {engine.engine: engine(exported.path) for engine, exported in files.items()}
+            sections["data"] = check_data(
+                runners, samples, accuracy_function, sample_shape=shape, batch_size=batch_size
+            )
+        except ValidationFailedError as error:
+            faults.append(f"On {data}: {error}")
     if float_onnx_path is not None:
         sections["float_engines"] = {}
         for engine in ENGINES:
@@ -87,7 +109,7 @@ def validate(
                 sections["float_engines"][engine.engine] = {"accuracy": accuracy(logits, reference.labels)}
             except ValidationFailedError as error:
                 faults.append(f"The float model: {error}")
-    if latency_rounds > 0:
+    if latency_rounds > 0 and onnx_path is not None:
         try:
             sections["latency"] = _time(reference.inputs[:1], onnx_path, xml_path, float_onnx_path, latency_rounds)
         except ValidationFailedError as error:
@@ -98,8 +120,21 @@ def validate(
     return report
 
 
+def _read_files(onnx_path: Path | str | None, xml_path: Path | str | None) -> dict[Engine, ExportedModel | ExportedIr]:
+    """The file that each engine runs."""
+    files: dict[Engine, ExportedModel | ExportedIr] = {}
+    if onnx_path is not None:
+        files = dict.fromkeys(ENGINES, ExportedModel(onnx_path))
+    if xml_path is not None:
+        files[OpenVinoRunner] = ExportedIr(xml_path)
+    if not files:
+        msg = "Nothing to validate: give an ONNX file, an .xml file, or both."
+        raise ArtifactError(msg)
+    return files
+
+
 def _check_policy(
-    exported: ExportedModel, policy: BitPolicy | None, table: LayerTable | None
+    exported: ExportedModel | ExportedIr, policy: BitPolicy | None, table: LayerTable | None
 ) -> tuple[dict[str, Any], list[str]]:
     used = policy or exported.policy
     if used is None:

@@ -88,7 +88,7 @@ def test_packed_weights_pass_all_checks_and_a_changed_bit_of_them_does_not(class
     changed.flat[100] ^= 1
     plane.CopyFrom(numpy_helper.from_array(changed, plane.name))
     report = validate(classifier.reference, saved(proto, tmp_path), latency_rounds=0)
-    assert report.faults[0] == "The weights of 'block.conv' in the file are not those of the frozen PyTorch model."
+    assert report.faults[0] == "The weights of 'block.conv' in changed.onnx are not those of the frozen PyTorch model."
 
 
 def test_weights_in_a_file_of_external_data_are_read_and_run(classifier, tmp_path):

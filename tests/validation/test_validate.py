@@ -113,7 +113,7 @@ def test_tampered_weight_is_found_even_if_no_top_1_changes(exported, tmp_path):
         return codes
 
     fault, *_ = faults_of(tampered(path, tmp_path, edit("block.conv/codes", change)), reference, min_agreement=0.0)
-    assert fault == "The weights of 'block.conv' in the file are not those of the frozen PyTorch model."
+    assert fault == "The weights of 'block.conv' in tampered.onnx are not those of the frozen PyTorch model."
 
 
 def test_tampered_activation_is_seen_at_the_first_quantizer_that_differs(exported, tmp_path):

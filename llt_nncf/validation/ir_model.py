@@ -1,0 +1,190 @@
+"""An exported OpenVINO model, read back: its integer weights, the grids of its activations, and which feeds which."""
+
+import json
+from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from llt_nncf.artifacts import POLICY_KEY
+from llt_nncf.artifacts import BitPolicy
+from llt_nncf.errors import ArtifactError
+from llt_nncf.validation.exported_model import ActivationGrid
+from llt_nncf.validation.exported_model import WeightTensor
+
+_SUFFIX = "/codes"
+_NOTES = ("policy", "version", "versions", "digest")
+_LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
+# They stand between a quantizer and the layer that it feeds.
+_CARRIERS: tuple[str, ...] = ("Concat", "Convert", "MaxPool", "Maximum", "Minimum", "Multiply", "Pad", "Reshape")
+_CARRIERS += ("Slice", "Split", "Squeeze", "StridedSlice", "Subtract", "Transpose", "Unsqueeze", "VariadicSplit")
+
+
+class IrModel:
+    """
+    What an ``.xml`` and its ``.bin`` say, by the names that ``ExportedModel`` has for the same in an ONNX file.
+
+    The int8 codes of layer ``name`` are the tensor ``<name>/codes``, stored or computed from constants; the uint8 codes
+    of a quantizer are the tensor ``<quantizer>/codes``.
+
+    :param path: Written by ``export_openvino``.
+    :raises ArtifactError: If a file is missing or OpenVINO cannot read it.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        try:
+            self._model = ov.Core().read_model(str(path))
+        except Exception as error:  # OpenVINO raises RuntimeError and its own classes.
+            msg = f"{path}: cannot be read as an OpenVINO model: {str(error).strip()[:300]}"
+            raise ArtifactError(msg) from error
+        found: dict[Any, dict[str, Any]] = {"i8": {}, "u8": {}}
+        for operation in self._model.get_ordered_ops():
+            for output in operation.outputs():
+                named = found.get(output.get_element_type().get_type_name(), {})
+                named |= {n.removesuffix(_SUFFIX): output for n in output.get_names() if n.endswith(_SUFFIX)}
+        self._codes, self._quantizers = found["i8"], found["u8"]
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """What the exporter noted in the model, by its keys in the ONNX file."""
+        paths = {f"llt_nncf.{note}": ["llt_nncf", note] for note in _NOTES}
+        return {
+            key: self._model.get_rt_info(path).astype(str)
+            for key, path in paths.items()
+            if self._model.has_rt_info(path)
+        }
+
+    @cached_property
+    def policy(self) -> BitPolicy | None:
+        """
+        The policy in the metadata, ``None`` if there is none.
+
+        :raises ArtifactError: If it cannot be read.
+        """
+        if POLICY_KEY not in self.metadata:
+            return None
+        try:
+            return BitPolicy.from_dict(json.loads(self.metadata[POLICY_KEY]), f"{self.path}, metadata")
+        except json.JSONDecodeError as error:
+            msg = f"{self.path}: the policy in the metadata is not JSON: {error}"
+            raise ArtifactError(msg) from error
+
+    @cached_property
+    def weights(self) -> dict[str, WeightTensor]:
+        """The integer weights by layer, in the order of the graph."""
+        steps = [self._dequantization(name, codes)[1] for name, codes in self._codes.items()]
+        values = _evaluated([*self._codes.values(), *steps])
+        result = {}
+        for name, codes, step_size in zip(self._codes, values, values[len(steps) :], strict=False):
+            layer = self._layers[name]
+            is_transposed = layer.get_type_name() == "MatMul" and not layer.get_attributes()["transpose_b"]
+            step_size = step_size.reshape(-1 if step_size.size > 1 else ())
+            result[name] = WeightTensor(codes.T if is_transposed else codes, step_size)
+        return result
+
+    @cached_property
+    def operators(self) -> dict[str, str]:
+        """Operator by layer, in OpenVINO's words."""
+        return {name: layer.get_type_name() for name, layer in self._layers.items()}
+
+    def stored(self, layer: str) -> list[tuple[str, int, int]]:
+        """Returns type, number of elements and bytes of the constants that a layer's weights are computed from."""
+        leaves, open_nodes = {}, [self._codes[layer].get_node()]
+        while open_nodes:
+            node = open_nodes.pop()
+            open_nodes += [value.get_node() for value in node.input_values()]
+            if node.get_type_name() == "Constant":
+                count = int(np.prod(node.get_output_shape(0)))
+                leaves[node.get_name()] = (node.get_element_type().get_type_name(), count, node.get_byte_size())
+        return list(leaves.values())
+
+    @cached_property
+    def activations(self) -> dict[str, ActivationGrid]:
+        """
+        The grids by quantizer, in the order of the graph.
+
+        The format has no room for the exporter's note on a narrowed one: it is one that no bit-width has in full.
+        """
+        found = [self._dequantization(name, codes)[:2] for name, codes in self._quantizers.items()]
+        values = iter(_evaluated([output for pair in found for output in pair if output is not None]))
+        result = {}
+        for (name, codes), (zero, _) in zip(self._quantizers.items(), found, strict=True):
+            zero_point = 0 if zero is None else int(next(values).item())
+            low, high = _limits(codes.get_node())
+            is_full = (high - low + 1).bit_count() == 1 and low in (0, zero_point - (high - low + 1) // 2)
+            result[name] = ActivationGrid(low, high, zero_point, next(values).item(), not is_full)
+        return result
+
+    def quantizers_feeding(self, layer: str) -> tuple[str, ...]:
+        """Returns the quantizers that feed a layer; an empty one among them stands for floats."""
+        return tuple(dict.fromkeys(self._sources(self._layers[layer].input_value(0))))
+
+    @cached_property
+    def _layers(self) -> dict[str, Any]:
+        result = {}
+        for name, codes in self._codes.items():
+            node = self._dequantization(name, codes)[2]
+            while node.get_type_name() not in _LAYERS:
+                readers = list(node.output(0).get_target_inputs())
+                if not readers:
+                    msg = f"{self.path}: no layer reads the weights of {name!r}."
+                    raise ArtifactError(msg)
+                node = readers[0].get_node()
+            result[name] = node
+        return result
+
+    def _dequantization(self, name: str, codes: Any) -> tuple[Any, Any, Any]:
+        """Returns zero point (``None`` for 0), step size, and the Multiply by it, with which codes become real."""
+        zero, readers = None, list(codes.get_target_inputs())
+        while readers:
+            reader = readers.pop(0)
+            node = reader.get_node()
+            kind = node.get_type_name()
+            if kind == "Multiply":
+                return zero, node.input_value(1 - reader.get_index()), node
+            if kind == "Subtract":
+                zero = node.input_value(1)
+            if kind != "ShapeOf":
+                readers = [*node.output(0).get_target_inputs(), *readers]
+        msg = f"{self.path}: no step size follows the codes of {name!r}."
+        raise ArtifactError(msg)
+
+    def _sources(self, output: Any) -> Iterator[str]:
+        node, quantizers = output.get_node(), {name.removesuffix(_SUFFIX) for name in output.get_names()}
+        if known := quantizers & set(self._quantizers):
+            yield known.pop()
+        elif node.get_type_name() not in _CARRIERS:
+            yield ""
+        else:
+            for source in node.input_values()[: None if node.get_type_name() == "Concat" else 1]:
+                yield from self._sources(source)
+
+
+def _limits(node: Any) -> tuple[int, int]:
+    """Returns the smallest and largest code that is left by the bounds behind the rounding to 0..255."""
+    low, high = 0, 255
+    while (kind := node.get_type_name()) in ("Clamp", "Convert", "Maximum", "Minimum"):
+        sources = [value.get_node() for value in node.input_values()]
+        bounds = [source.data.item() for source in sources if source.get_type_name() == "Constant"]
+        if kind == "Clamp":
+            attributes = node.get_attributes()
+            low, high = max(low, int(attributes["min"])), min(high, int(attributes["max"]))
+        elif kind == "Maximum":
+            low = max(low, int(bounds[0]))
+        elif kind == "Minimum":
+            high = min(high, int(bounds[0]))
+        node = next(source for source in sources if source.get_type_name() != "Constant")
+    return low, high
+
+
+def _evaluated(outputs: Sequence[Any]) -> list[np.ndarray]:
+    """Computes outputs that depend on constants alone, as the engine does it when it loads the file."""
+    if not outputs:
+        return []
+    computed = ov.Core().compile_model(ov.Model(list(outputs), []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])
+    return [computed[index].copy() for index in range(len(outputs))]
