@@ -80,7 +80,8 @@ class ExportedModel:
                 if weight is not None and weight.op_type == "DequantizeLinear" and weight.input[0] in self._constants:
                     self._layers.setdefault(weight.input[0].removesuffix(_SUFFIX), []).append(node)
             self.operators = {name: nodes[0].op_type for name, nodes in self._layers.items()}
-            self.metadata = {entry.key: entry.value for entry in self.proto.metadata_props}
+            notes = (entry for entry in self.proto.metadata_props if entry.key.startswith("llt_nncf."))
+            self.metadata = {entry.key: entry.value for entry in notes}
             self.input_name = graph.input[0].name
             self.output_name = graph.output[0].name
             self.weights = self._read_weights()

@@ -72,11 +72,12 @@ def validate(
     reference = reference if isinstance(reference, Reference) else Reference.load(reference)
     samples = None if data is None else SampleData(data)
     files = _read_files(onnx_path, xml_path)
-    first, *others = dict.fromkeys(files.values())
-    bit_widths, faults = _check_policy(first, policy, table)
-    faults += [fault for other in others for fault in _check_policy(other, policy, table)[1] if fault not in faults]
-    faults = [fault for file in (first, *others) for fault in check_weights(file, reference)] + faults
-    sections: dict[str, Any] = {"bit_widths": bit_widths, "warnings": [], "engines": {}}
+    faults = [fault for file in dict.fromkeys(files.values()) for fault in check_weights(file, reference)]
+    sections: dict[str, Any] = {"bit_widths": {}, "warnings": [], "engines": {}}
+    for file in dict.fromkeys(files.values()):
+        bit_widths, bit_faults = _check_policy(file, policy, table)
+        sections["bit_widths"] = sections["bit_widths"] or bit_widths
+        faults += [fault for fault in bit_faults if fault not in faults]
     sections["pytorch"] = {
         "samples": len(reference.inputs),
         "accuracy": accuracy(reference.logits, reference.labels),
@@ -102,13 +103,8 @@ def validate(
         except ValidationFailedError as error:
             faults.append(f"On {data}: {error}")
     if float_onnx_path is not None:
-        sections["float_engines"] = {}
-        for engine in ENGINES:
-            try:
-                logits = run_batches(engine(float_onnx_path), reference.inputs, batch_size)
-                sections["float_engines"][engine.engine] = {"accuracy": accuracy(logits, reference.labels)}
-            except ValidationFailedError as error:
-                faults.append(f"The float model: {error}")
+        sections["float_engines"], float_faults = _check_float_model(float_onnx_path, reference, batch_size)
+        faults += float_faults
     if latency_rounds > 0 and onnx_path is not None:
         try:
             sections["latency"] = _time(reference.inputs[:1], onnx_path, xml_path, float_onnx_path, latency_rounds)
@@ -142,6 +138,19 @@ def _check_policy(
     figures, faults = check_bit_widths(exported, used, table)
     if policy is not None and exported.policy is not None and dict(policy.bits) != dict(exported.policy.bits):
         faults.append("The file was exported with another policy than the one given.")
+    return figures, faults
+
+
+def _check_float_model(
+    path: Path | str, reference: Reference, batch_size: int
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    figures, faults = {}, []
+    for engine in ENGINES:
+        try:
+            logits = run_batches(engine(path), reference.inputs, batch_size)
+            figures[engine.engine] = {"accuracy": accuracy(logits, reference.labels)}
+        except ValidationFailedError as error:
+            faults.append(f"The float model: {error}")
     return figures, faults
 
 

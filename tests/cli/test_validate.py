@@ -1,5 +1,10 @@
 """``llt-nncf validate`` on a folder, on a file, and on what is neither."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -74,6 +79,22 @@ def test_a_wrong_layer_gives_status_1_and_its_name(folder, tmp_path, capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "Fault: onnxruntime: layer 'block.conv':" in out
     assert "Fault: openvino: layer 'block.conv':" in out
+
+
+@pytest.mark.parametrize(("weight_bits", "status"), [(8, 1), (7, 0)])
+def test_saturation_on_a_cpu_without_vnni_is_found_and_explained(tmp_path, weight_bits, status):
+    torch.manual_seed(0)
+    x = torch.randn(16, 3, SIZE, SIZE)
+    model = calibrate(Classifier(weight_bits=weight_bits, activation_bits=8), x, is_exact=True)
+    policy = BitPolicy(dict.fromkeys(Classifier.policy_bits, (weight_bits, 8)))
+    export_openvino(export_onnx(model, x[:1], tmp_path / "model.onnx", policy=policy), tmp_path / "model.xml")
+    record_reference(model, x).save(tmp_path / "reference.npz")
+    # OpenVINO then takes the kernels of such a CPU.
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "llt_nncf.cli", "validate", str(tmp_path), "--latency-rounds", "0"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert ("On a CPU without VNNI, weights of 8 bits saturate" in " ".join(done.stdout.split())) == bool(status)
 
 
 @pytest.mark.parametrize(

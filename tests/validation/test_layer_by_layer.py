@@ -9,6 +9,7 @@ import torch
 from onnx import numpy_helper
 
 from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import ValidationReport
 from llt_nncf.export import export_onnx
 from llt_nncf.export import export_openvino
 from llt_nncf.export import record_reference
@@ -102,6 +103,15 @@ def test_a_planted_fault_is_named_where_it_is(exported, tmp_path, fault):
             # Only there: nothing behind it is touched.
             assert wrong == ([] if place == "output" else [place])
             assert row["outputs"]["wrong"] == 0 if wrong else row["outputs"]["wrong"] > 0
+
+
+def test_outputs_that_are_no_numbers_are_the_last_layers_and_the_report_can_be_saved(exported, tmp_path):
+    path, reference = exported
+    broken = planted(path, tmp_path, "fc2/dequantize", 1, lambda step: np.full_like(step, np.nan))
+    _, found = layer_faults(broken, reference, report_path=tmp_path / "report.json")
+    for engine in ENGINES:
+        assert "layer 'fc2': 80 of 80 outputs" in found[engine][0]
+    assert not ValidationReport.load(tmp_path / "report.json").passed
 
 
 def test_a_fault_in_the_openvino_file_alone_is_openvinos(exported, tmp_path):
