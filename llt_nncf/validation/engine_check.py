@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from llt_nncf.artifacts import Reference
+from llt_nncf.errors import ValidationFailedError
 from llt_nncf.errors import some_of
 from llt_nncf.validation.compare import compare_codes
 from llt_nncf.validation.compare import compare_logits
@@ -37,7 +38,7 @@ def check_engine(
     :param min_agreement: Share of equal top-1, 0 to 1.
     :param batch_size: Inputs in one run.
     :return: The figures, a sentence per fault, and a sentence per warning.
-    :raises ValidationFailedError: If the engine cannot load or run one of them.
+    :raises ValidationFailedError: If the engine cannot load or run the file.
     """
     runner: Runner = engine(exported.path)
     logits = run_batches(runner, reference.inputs, batch_size)
@@ -60,7 +61,10 @@ def check_engine(
         warnings.append(f"{text}: it fuses the layers differently then")
     if not code_faults and logits.shape == reference.logits.shape:
         shapes = {name: found.shape for name, found in codes.items()}
-        rows, layer_faults = check_layer_by_layer(engine, exported, reference, shapes)
+        try:
+            rows, layer_faults = check_layer_by_layer(engine, exported, reference, shapes)
+        except ValidationFailedError as error:
+            return figures, [*faults, f"layers cannot be compared one by one: {error}"], warnings
         figures["layer_by_layer"] = rows
         faults += layer_faults
         unproved = [name for name in rows["in_float"] if name not in in_float]

@@ -149,6 +149,15 @@ def test_a_code_may_differ_at_a_tie_by_one_and_nowhere_else(exported):
             assert row["max_difference_steps"] == shift
 
 
+def test_a_cut_model_that_an_engine_cannot_load_is_a_fault_beside_the_other_figures(exported, monkeypatch):
+    path, reference = exported
+    monkeypatch.setattr("llt_nncf.validation.layer_by_layer.cut_onnx", lambda *_: onnx.ModelProto())
+    report = validate(reference, path, latency_rounds=0)
+    (fault,) = report.faults
+    assert fault.startswith("onnxruntime: layers cannot be compared one by one: onnxruntime cannot load")
+    assert report.sections["engines"]["onnxruntime"]["agreement"] == 1.0
+
+
 def test_a_reference_without_codes_is_valid_and_the_report_says_what_was_not_checked(exported):
     path, reference = exported
     report, _ = layer_faults(path, dataclasses.replace(reference, taps={}, ties={}))
