@@ -30,6 +30,7 @@ class ExportedIr:
             msg = f"{path}: no such file."
             raise ArtifactError(msg)
         with reading(path, "an exported OpenVINO model, together with its .bin"):
+            self.path.read_text(encoding="utf-8")  # OpenVINO takes other names too, but cannot tell them
             self._ir = IrModel(path)
             self._model = ov.Core().read_model(str(path))
             self.weights = self._ir.weights

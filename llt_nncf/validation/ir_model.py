@@ -19,6 +19,7 @@ from llt_nncf.validation.exported_model import WeightTensor
 _SUFFIX = "/codes"
 _NOTES = ("policy", "version", "versions", "digest")
 _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
+_POOLINGS = ("AvgPool", "MaxPool", "ReduceMax", "ReduceMean")
 # They stand between a quantizer and the layer that it feeds.
 _CARRIERS: tuple[str, ...] = ("Concat", "Convert", "MaxPool", "Maximum", "Minimum", "Multiply", "Pad", "Reshape")
 _CARRIERS += ("Slice", "Split", "Squeeze", "StridedSlice", "Subtract", "Transpose", "Unsqueeze", "VariadicSplit")
@@ -92,6 +93,22 @@ class IrModel:
         """Operator by layer, in OpenVINO's words."""
         return {name: layer.get_type_name() for name, layer in self._layers.items()}
 
+    @cached_property
+    def neighbours(self) -> dict[str, list[str]]:
+        """Names of the nodes that stand beside the layers: ``additions`` of two activations, and ``poolings``."""
+        variable: set[str] = set()
+        result: dict[str, list[str]] = {"additions": [], "poolings": []}
+        for node in self._model.get_ordered_ops():
+            sources = [value.get_node().get_name() in variable for value in node.input_values()]
+            # A bias is reshaped to the rank of what it is added to.
+            if node.get_type_name() != "ShapeOf" and (any(sources) or node.get_type_name() == "Parameter"):
+                variable.add(node.get_name())
+            if node.get_type_name() == "Add" and all(sources):
+                result["additions"].append(node.get_friendly_name())
+            if node.get_type_name() in _POOLINGS and sources[0]:
+                result["poolings"].append(node.get_friendly_name())
+        return result
+
     def stored(self, layer: str) -> list[tuple[str, int, int]]:
         """Returns type, number of elements and bytes of the constants that a layer's weights are computed from."""
         leaves, open_nodes = {}, [self._codes[layer].get_node()]
@@ -115,9 +132,13 @@ class IrModel:
         result = {}
         for (name, codes), (zero, _) in zip(self._quantizers.items(), found, strict=True):
             zero_point = 0 if zero is None else int(next(values).item())
-            low, high = _limits(codes.get_node())
+            step_size = next(values).item()
+            if not 0 < step_size < np.inf:
+                msg = f"{self.path}: the step size of {name!r} is {step_size}, and must be positive."
+                raise ArtifactError(msg)
+            low, high = _limits(codes.get_node(), step_size, zero_point)
             is_full = (high - low + 1).bit_count() == 1 and low in (0, zero_point - (high - low + 1) // 2)
-            result[name] = ActivationGrid(low, high, zero_point, next(values).item(), not is_full)
+            result[name] = ActivationGrid(low, high, zero_point, step_size, not is_full)
         return result
 
     def quantizers_feeding(self, layer: str) -> tuple[str, ...]:
@@ -165,19 +186,25 @@ class IrModel:
                 yield from self._sources(source)
 
 
-def _limits(node: Any) -> tuple[int, int]:
-    """Returns the smallest and largest code that is left by the bounds behind the rounding to 0..255."""
-    low, high = 0, 255
-    while (kind := node.get_type_name()) in ("Clamp", "Convert", "Maximum", "Minimum"):
+def _limits(node: Any, step_size: float, zero_point: int) -> tuple[int, int]:
+    """Returns the smallest and largest code that bounds leave, on the codes or in front of the rounding to 0..255."""
+    low, high, is_float = 0, 255, False
+    while (kind := node.get_type_name()) in ("Clamp", "Convert", "FakeQuantize", "Maximum", "Minimum"):
         sources = [value.get_node() for value in node.input_values()]
+        if kind == "FakeQuantize":
+            if is_float:  # it is another quantizer's
+                break
+            is_float, node = True, sources[0]
+            continue
         bounds = [source.data.item() for source in sources if source.get_type_name() == "Constant"]
         if kind == "Clamp":
-            attributes = node.get_attributes()
-            low, high = max(low, int(attributes["min"])), min(high, int(attributes["max"]))
-        elif kind == "Maximum":
+            bounds = [node.get_attributes()["min"], node.get_attributes()["max"]]
+        if is_float:
+            bounds = [float(np.clip(np.rint(bound / step_size) + zero_point, 0, 255)) for bound in bounds]
+        if kind in ("Clamp", "Maximum"):
             low = max(low, int(bounds[0]))
-        elif kind == "Minimum":
-            high = min(high, int(bounds[0]))
+        if kind in ("Clamp", "Minimum"):
+            high = min(high, int(bounds[-1]))
         node = next(source for source in sources if source.get_type_name() != "Constant")
     return low, high
 
