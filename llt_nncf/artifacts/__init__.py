@@ -6,6 +6,7 @@ None of them needs torch.
 
 from llt_nncf.artifacts.bit_policy import BitPolicy as BitPolicy
 from llt_nncf.artifacts.cost_table import CostTable as CostTable
+from llt_nncf.artifacts.file_reading import reading as reading
 from llt_nncf.artifacts.indicator_table import IndicatorTable as IndicatorTable
 from llt_nncf.artifacts.json_file import load_json as load_json
 from llt_nncf.artifacts.json_file import save_json as save_json

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -10,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from llt_nncf.artifacts.file_reading import reading
 from llt_nncf.artifacts.json_file import write_atomically
 from llt_nncf.errors import ArtifactError
 
-_SCHEMA = "llt_nncf.reference/1"
+_SCHEMA = "llt_nncf.reference/2"
 _ARRAYS = ("inputs", "logits", "labels", "float_logits")
 
 
@@ -41,6 +41,8 @@ class Reference:
     :param taps: Activation quantizer to its uint8 codes (signed ones plus 128, as in the exported file) for the first
         ``M <= N`` inputs, shape ``(M, ...)``, in the order of the forward pass. The second, third... call of quantizer
         ``name`` in a pass is ``name#1``, ``name#2``.
+    :param ties: Tap to its elements, bool in its shape, that were so near to the middle between two codes that the
+        rounding errors of float sums decided; a tap that is not named has none.
     :param weight_digests: Layer to the ``weight_digest`` of its frozen weights.
     :raises ArtifactError: If the shapes or types do not fit each other, or values are NaN or infinite.
     """
@@ -50,6 +52,7 @@ class Reference:
     labels: np.ndarray | None = None
     float_logits: np.ndarray | None = None
     taps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    ties: Mapping[str, np.ndarray] = field(default_factory=dict)
     weight_digests: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,6 +76,9 @@ class Reference:
                 faults.append(f"tap {name!r} is {codes.dtype} of shape {codes.shape}")
         if len({len(codes) for codes in self.taps.values() if codes.ndim}) > 1:
             faults.append("the taps have different numbers of samples")
+        for name, ties in self.ties.items():
+            if name not in self.taps or ties.dtype != np.bool_ or ties.shape != self.taps[name].shape:
+                faults.append(f"ties {name!r} are {ties.dtype} of shape {ties.shape}")
         if faults:
             raise ArtifactError("Reference: " + "; ".join(faults) + ".")
 
@@ -86,6 +92,7 @@ class Reference:
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         # Names of quantizers may hold characters that a zip member must not.
         arrays |= {f"tap_{i}": codes for i, codes in enumerate(self.taps.values())}
+        arrays |= {f"ties_{i}": np.packbits(self.ties[name]) for i, name in enumerate(self.taps) if name in self.ties}
         header = json.dumps({"schema": _SCHEMA, "taps": list(self.taps), "weight_digests": dict(self.weight_digests)})
 
         def write(temporary: Path) -> None:
@@ -101,21 +108,27 @@ class Reference:
 
         :raises ArtifactError: If the file is missing, malformed, of another schema or inconsistent.
         """
-        try:
-            # np.load would leave a file open that it cannot read.
+        with reading(path, "a reference"):
+            # np.load would leave a file open that it cannot read. What is no array in it comes as bytes.
             with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+                arrays = {name: np.asarray(file[name]) for name in file.files}
             header = json.loads(str(arrays.pop("header")))
-            schema, names = header["schema"], header["taps"]
-            digests = {str(name): str(digest) for name, digest in header["weight_digests"].items()}
-            taps = {str(name): arrays.pop(f"tap_{i}") for i, name in enumerate(names)}
-        except FileNotFoundError:
-            msg = f"{path}: no such file."
-            raise ArtifactError(msg) from None
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            msg = f"{path}: not a reference: {error!r}"
-            raise ArtifactError(msg) from error
+            schema = header["schema"]
+            if schema == _SCHEMA:
+                digests = {str(name): str(digest) for name, digest in header["weight_digests"].items()}
+                names = [str(name) for name in header["taps"]]
+                taps = {name: arrays.pop(f"tap_{i}") for i, name in enumerate(names)}
+                packed = {name: arrays.pop(f"ties_{i}") for i, name in enumerate(names) if f"ties_{i}" in arrays}
+                ties = {
+                    name: np.unpackbits(bits, count=taps[name].size).reshape(taps[name].shape).astype(bool)
+                    for name, bits in packed.items()
+                }
         if schema != _SCHEMA or not {"inputs", "logits"} <= set(arrays) <= set(_ARRAYS):
             msg = f"{path}: schema {schema!r} with arrays {sorted(arrays)}; must be {_SCHEMA!r} with inputs and logits."
+            msg += " Record it again with this version of llt_nncf."
             raise ArtifactError(msg)
-        return cls(**arrays, taps=taps, weight_digests=digests)
+        try:
+            return cls(**arrays, taps=taps, ties=ties, weight_digests=digests)
+        except ArtifactError as error:
+            msg = f"{path}: {error}"
+            raise ArtifactError(msg) from None

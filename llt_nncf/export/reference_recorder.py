@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +14,18 @@ from llt_nncf.artifacts import Reference
 from llt_nncf.artifacts import weight_digest
 from llt_nncf.errors import ExportError
 from llt_nncf.export.activation_lowering import SIGNED_ZERO_POINT
-from llt_nncf.functional import quantize_to_int
+from llt_nncf.functional import integer_range
 from llt_nncf.functional import training_mode
 from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.quantizers import FrozenWeight
+
+# In steps: so near to the middle between two codes, the rounding errors of float32 sums may decide.
+_TIE_TOLERANCE = 2.0**-10
+
+
+class _Tap(NamedTuple):
+    codes: np.ndarray
+    ties: np.ndarray
 
 
 def record_reference(
@@ -29,7 +38,8 @@ def record_reference(
     batch_size: int = 32,
 ) -> Reference:
     """
-    Runs the frozen model, and for the first few inputs keeps the integer codes of every activation quantizer.
+    Runs the frozen model, and for the first few inputs keeps the integer codes of every activation quantizer, and which
+    of them were so near to a tie that an exact sum may round to the neighbouring code.
 
     :param frozen_model: The model that is exported; has one input and one output. Both models are run in evaluation
         mode, and left in the mode they were in.
@@ -40,7 +50,7 @@ def record_reference(
     :param batch_size: Inputs in one forward pass.
     :return: The reference; ``reference.save(path)`` keeps it.
     """
-    taps: dict[str, list[np.ndarray]] = {}
+    taps: dict[str, list[_Tap]] = {}
     if num_tap_samples > 0:
         with _codes_recorded(frozen_model, taps):
             _run(frozen_model, inputs[:num_tap_samples], batch_size)
@@ -49,7 +59,8 @@ def record_reference(
         logits=_run(frozen_model, inputs, batch_size),
         labels=None if labels is None else labels.detach().cpu().long().numpy(),
         float_logits=None if float_model is None else _run(float_model, inputs, batch_size),
-        taps={name: np.concatenate(codes) for name, codes in taps.items()},
+        taps={name: np.concatenate([tap.codes for tap in batches]) for name, batches in taps.items()},
+        ties={name: np.concatenate([tap.ties for tap in batches]) for name, batches in taps.items()},
         weight_digests={
             module.name: weight_digest(module.codes.cpu().numpy(), module.step_size.cpu().numpy())
             for module in frozen_model.modules()
@@ -70,8 +81,8 @@ def _run(model: nn.Module, inputs: Tensor, batch_size: int) -> np.ndarray:
 
 
 @contextmanager
-def _codes_recorded(model: nn.Module, taps: dict[str, list[np.ndarray]]) -> Iterator[None]:
-    """Appends the codes of each forward pass to ``taps``, by the names that the exported file gives them."""
+def _codes_recorded(model: nn.Module, taps: dict[str, list[_Tap]]) -> Iterator[None]:
+    """Appends the codes and ties of each forward pass to ``taps``, by the names that the exported file gives them."""
     calls: Counter[str] = Counter()
 
     def start_pass(module: nn.Module, arguments: tuple) -> None:
@@ -79,9 +90,12 @@ def _codes_recorded(model: nn.Module, taps: dict[str, list[np.ndarray]]) -> Iter
 
     def record(quantizer: FrozenActivationQuantizer, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         name, signed = quantizer.name, quantizer.signed
-        codes = quantize_to_int(arguments[0], quantizer.step_size, num_bits=quantizer.num_bits, signed=signed)
-        stored = (codes + (SIGNED_ZERO_POINT if signed else 0)).to(torch.uint8).cpu().numpy()
-        taps.setdefault(f"{name}#{calls[name]}" if calls[name] else name, []).append(stored)
+        low, high = integer_range(quantizer.num_bits, signed=signed)
+        exact = arguments[0] / quantizer.step_size
+        codes = exact.round().clamp(low, high) + (SIGNED_ZERO_POINT if signed else 0)
+        is_tie = ((exact - exact.floor() - 0.5).abs() <= _TIE_TOLERANCE) & (exact > low) & (exact < high)
+        tap = _Tap(codes.to(torch.uint8).cpu().numpy(), is_tie.cpu().numpy())
+        taps.setdefault(f"{name}#{calls[name]}" if calls[name] else name, []).append(tap)
         calls[name] += 1
 
     quantizers = [module for module in model.modules() if isinstance(module, FrozenActivationQuantizer)]

@@ -3,6 +3,7 @@ Whether the exported files compute what PyTorch computed, read back and run with
 integer codes layer by layer, kernels, accuracy and latency, in ONNX Runtime and OpenVINO.
 """
 
+from llt_nncf.validation.accuracy_function import load_accuracy_function as load_accuracy_function
 from llt_nncf.validation.file_contents import FileContents as FileContents
 from llt_nncf.validation.file_contents import read_contents as read_contents
 from llt_nncf.validation.latency_table import measure_layers as measure_layers

@@ -10,9 +10,9 @@ from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import Reference
 from llt_nncf.artifacts import weight_digest
+from llt_nncf.validation.exported_ir import ExportedIr
 from llt_nncf.validation.exported_model import ActivationGrid
 from llt_nncf.validation.exported_model import ExportedModel
-from llt_nncf.validation.ir_model import IrModel
 
 
 def weight_bits_needed(codes: np.ndarray) -> int:
@@ -32,7 +32,7 @@ def weight_bits_needed(codes: np.ndarray) -> int:
 
 
 def check_bit_widths(
-    exported: ExportedModel | IrModel, policy: BitPolicy, table: LayerTable | None = None
+    exported: ExportedModel | ExportedIr, policy: BitPolicy, table: LayerTable | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """
     Compares the file with the policy.
@@ -59,6 +59,9 @@ def check_bit_widths(
         weight_bits, activation_bits = policy.bits[name]
         needed = weight_bits_needed(tensor.codes)
         weights[name] = {"policy_bits": weight_bits, "needed_bits": needed, "weight_count": int(tensor.codes.size)}
+        # What is wider is no weight, but the arithmetic of unpacking.
+        stored_bytes = sum(size for kind, _, size in exported.stored(name) if int(re.sub(r"\D", "", kind) or 0) <= 8)
+        weights[name] |= {"stored_bits": 8 * stored_bytes / tensor.codes.size, "stored_bytes": stored_bytes}
         if needed > weight_bits:
             faults.append(f"The weights of {name!r} need {needed} bits; the policy gives them {weight_bits}.")
         feeding = {_without_call(quantizer) for quantizer in exported.quantizers_feeding(name)}
@@ -78,15 +81,15 @@ def check_bit_widths(
     return {"weights": weights, "activations": activations}, faults + range_faults
 
 
-def check_weights(exported: ExportedModel, reference: Reference) -> list[str]:
+def check_weights(exported: ExportedModel | ExportedIr, reference: Reference) -> list[str]:
     """Returns a sentence for every layer whose weights are not those that were frozen."""
     faults = []
     for name, digest in reference.weight_digests.items():
         tensor = exported.weights.get(name)
         if tensor is None:
-            faults.append(f"Layer {name!r} of the reference has no integer weights in the file.")
+            faults.append(f"Layer {name!r} of the reference has no integer weights in {exported.path.name}.")
         elif weight_digest(tensor.codes, tensor.step_size) != digest:
-            faults.append(f"The weights of {name!r} in the file are not those of the frozen PyTorch model.")
+            faults.append(f"The weights of {name!r} in {exported.path.name} are not those of the frozen PyTorch model.")
     return faults
 
 

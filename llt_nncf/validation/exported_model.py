@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
-from onnx import numpy_helper
 
 from llt_nncf.artifacts import POLICY_KEY
 from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import reading
 from llt_nncf.errors import ArtifactError
+from llt_nncf.validation.constant_tensors import ConstantTensors
 
 _SUFFIX = "/codes"
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -59,28 +59,38 @@ class ExportedModel:
     """
     What an exported file says.
 
-    The names are the exporter's: initializer ``<layer>/codes``, tensor ``<quantizer>/codes``.
+    The names are the exporter's: tensor ``<layer>/codes`` for weights, an initializer or computed from packed ones, and
+    tensor ``<quantizer>/codes`` for activations.
 
-    :param path: Written by ``export_onnx``.
-    :raises ArtifactError: If the file is missing or is not ONNX.
+    :param path: Written by ``export_onnx``; with the file of external data, if it has one, beside it.
+    :raises ArtifactError: If the file is missing, damaged, or was not written by ``export_onnx``.
     """
 
     def __init__(self, path: Path | str):
-        try:
-            self.proto = onnx.load(path)
-        except (OSError, DecodeError) as error:
-            msg = f"{path}: cannot be read as ONNX: {error!r}"
-            raise ArtifactError(msg) from error
-        graph = self.proto.graph
         self.path = Path(path)
-        self._initializers = {tensor.name: tensor for tensor in graph.initializer}
-        self._producers = {name: node for node in graph.node for name in node.output}
-        # A layer that is called several times has several nodes.
-        self._layers: dict[str, list[onnx.NodeProto]] = {}
-        for node in graph.node:
-            weight = self._producers.get(node.input[1]) if node.op_type in _LAYERS else None
-            if weight is not None and weight.op_type == "DequantizeLinear" and weight.input[0] in self._initializers:
-                self._layers.setdefault(weight.input[0].removesuffix(_SUFFIX), []).append(node)
+        with reading(path, "an exported ONNX file"):
+            self.proto = onnx.load(path)
+            self._check_structure()
+            graph = self.proto.graph
+            self._constants = ConstantTensors(self.proto, str(path))
+            self._producers = {name: node for node in graph.node for name in node.output}
+            # A layer that is called several times has several nodes.
+            self._layers: dict[str, list[onnx.NodeProto]] = {}
+            for node in graph.node:
+                weight = self._producers.get(node.input[1]) if node.op_type in _LAYERS else None
+                if weight is not None and weight.op_type == "DequantizeLinear" and weight.input[0] in self._constants:
+                    self._layers.setdefault(weight.input[0].removesuffix(_SUFFIX), []).append(node)
+            self.operators = {name: nodes[0].op_type for name, nodes in self._layers.items()}
+            notes = (entry for entry in self.proto.metadata_props if entry.key.startswith("llt_nncf."))
+            self.metadata = {entry.key: entry.value for entry in notes}
+            self.input_name = graph.input[0].name
+            self.output_name = graph.output[0].name
+            self.weights = self._read_weights()
+            self.activations = self._read_activations()
+            self.output_step_size = self._find_output_step_size()
+        if not self.weights and not self.activations:
+            msg = f"{path}: no integer weights and no quantizers in it: a float model, or a file of another tool."
+            raise ArtifactError(msg)
 
     @cached_property
     def policy(self) -> BitPolicy | None:
@@ -89,73 +99,19 @@ class ExportedModel:
 
         :raises ArtifactError: If it cannot be read.
         """
-        for entry in self.proto.metadata_props:
-            if entry.key == POLICY_KEY:
-                try:
-                    return BitPolicy.from_dict(json.loads(entry.value), f"{self.path}, metadata")
-                except json.JSONDecodeError as error:
-                    msg = f"{self.path}: the policy in the metadata is not JSON: {error}"
-                    raise ArtifactError(msg) from error
-        return None
+        if POLICY_KEY not in self.metadata:
+            return None
+        with reading(self.path, "a file with a policy in its metadata"):
+            return BitPolicy.from_dict(json.loads(self.metadata[POLICY_KEY]), f"{self.path}, metadata")
 
-    @cached_property
-    def weights(self) -> dict[str, WeightTensor]:
-        """The integer weights by layer, in the order of the graph."""
-        result = {}
-        for name, nodes in self._layers.items():
-            dequantize = self._producers[nodes[0].input[1]]
-            codes, step_size = self._array(dequantize.input[0]), self._array(dequantize.input[1])
-            result[name] = WeightTensor(codes.T if nodes[0].op_type == "MatMul" else codes, step_size)
-        return result
-
-    @cached_property
-    def activations(self) -> dict[str, ActivationGrid]:
-        """The grids by quantizer, in the order of the graph."""
-        result = {}
-        for node in self.proto.graph.node:
-            if node.op_type in ("QuantizeLinear", "Clip") and node.output[0].endswith(_SUFFIX):
-                quantize = self._producers[node.input[0]] if node.op_type == "Clip" else node
-                low, high = (int(self._array(name)) for name in node.input[1:3]) if node.op_type == "Clip" else (0, 255)
-                step_size, zero_point = (self._array(name).item() for name in quantize.input[1:3])
-                grid = ActivationGrid(low, high, zero_point, step_size, bool(node.doc_string))
-                result[node.output[0].removesuffix(_SUFFIX)] = grid
-        return result
+    def stored(self, layer: str) -> list[tuple[str, int, int]]:
+        """Returns type, number of elements and bytes of the constants that a layer's codes are or come from."""
+        return self._constants.stored(self._producers[self._layers[layer][0].input[1]].input[0])
 
     def quantizers_feeding(self, layer: str) -> tuple[str, ...]:
         """Returns the quantizers that feed a layer; an empty one among them stands for floats."""
         sources = (source for node in self._layers[layer] for source in self._sources(node.input[0]))
         return tuple(dict.fromkeys(sources))
-
-    @cached_property
-    def output_step_size(self) -> np.ndarray | None:
-        """
-        Real units per integer step of the first output: of the last layer's accumulator, shape ``()`` or ``(C,)``.
-
-        ``None`` if the output is not computed by a quantized layer or quantizer.
-        """
-        node = self._producers.get(self.proto.graph.output[0].name)
-        while node is not None and node.op_type in ("Flatten", "Reshape", "Squeeze", "Identity", "Add"):
-            # Of an Add only the one of a bias: the sum of two layers is on neither's grid.
-            computed = [name for name in node.input[: 2 if node.op_type == "Add" else 1] if name in self._producers]
-            node = self._producers[computed[0]] if len(computed) == 1 else None
-        if node is not None and node.op_type == "DequantizeLinear":
-            return self._array(node.input[1])
-        if node is None or node.op_type not in _LAYERS:
-            return None
-        x, weight = (self._producers.get(name) for name in node.input[:2])
-        if x is None or weight is None or {x.op_type, weight.op_type} != {"DequantizeLinear"}:
-            return None
-        return self._array(x.input[1]) * self._array(weight.input[1])
-
-    @cached_property
-    def metadata(self) -> dict[str, str]:
-        """What the exporter noted in the file."""
-        return {entry.key: entry.value for entry in self.proto.metadata_props if entry.key.startswith("llt_nncf.")}
-
-    @cached_property
-    def operators(self) -> dict[str, str]:
-        """Operator by layer."""
-        return {name: nodes[0].op_type for name, nodes in self._layers.items()}
 
     @cached_property
     def neighbours(self) -> dict[str, list[str]]:
@@ -170,20 +126,8 @@ class ExportedModel:
             "poolings": [node.name for node in nodes if node.op_type in _POOLINGS],
         }
 
-    def stored(self, layer: str) -> list[tuple[str, int, int]]:
-        """Returns type, number of elements and bytes of the constants that a layer's weights are computed from."""
-        leaves, open_names = {}, [layer + _SUFFIX]
-        while open_names:
-            name = open_names.pop()
-            if name in self._initializers:
-                array = self._array(name)
-                leaves[name] = (str(array.dtype), array.size, array.nbytes)
-            elif name in self._producers:
-                open_names += self._producers[name].input
-        return list(leaves.values())
-
-    def with_taps(self) -> bytes:
-        """Returns a serialized copy that has the codes of every quantizer as further outputs."""
+    def with_taps(self) -> onnx.ModelProto:
+        """Returns a copy that has the codes of every quantizer as further outputs."""
         probe = onnx.ModelProto()
         probe.CopyFrom(self.proto)
         for name in self.activations:
@@ -191,11 +135,27 @@ class ExportedModel:
             output = onnx.ValueInfoProto(name=name + _SUFFIX)
             output.type.tensor_type.elem_type = onnx.TensorProto.UINT8
             probe.graph.output.append(output)
-        return probe.SerializeToString()
+        return probe
 
     def tap_outputs(self) -> dict[str, str]:
         """Returns quantizer to the name of its output in ``with_taps``."""
         return {name: name + _SUFFIX for name in self.activations}
+
+    def layers_before(self, name: str) -> list[str]:
+        """Returns the layers that compute a tensor, from the codes of the quantizers in front of them."""
+        found = []
+        codes = set(self.tap_outputs().values())
+        open_names, seen = [name], {name}
+        layer_of = {node.output[0]: layer for layer, nodes in self._layers.items() for node in nodes}
+        while open_names:
+            current = open_names.pop()
+            if current in layer_of:
+                found.append(layer_of[current])
+            for source in self._producers[current].input if current in self._producers else ():
+                if source not in seen | codes:
+                    seen.add(source)
+                    open_names.append(source)
+        return [layer for layer in self._layers if layer in found]
 
     def _sources(self, name: str) -> Iterator[str]:
         node = self._producers.get(name)
@@ -207,8 +167,68 @@ class ExportedModel:
         else:
             yield ""
 
-    def _array(self, name: str) -> np.ndarray:
-        if name not in self._initializers:
-            msg = f"{self.path}: {name!r} is not a constant of the file, as an exported model's grids are."
+    def _check_structure(self) -> None:
+        """Every tensor is made once, and before it is read; so there are no circles either."""
+        graph = self.proto.graph
+        if not graph.input or not graph.output:
+            msg = f"{self.path}: a model without inputs or outputs."
             raise ArtifactError(msg)
-        return numpy_helper.to_array(self._initializers[name])
+        made = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+        for node in graph.node:
+            for name in node.input:
+                if name and name not in made:
+                    msg = f"{self.path}: node {node.name!r} reads {name!r}, which nothing before it makes."
+                    raise ArtifactError(msg)
+            for name in node.output:
+                if name in made:
+                    msg = f"{self.path}: two tensors are named {name!r}."
+                    raise ArtifactError(msg)
+                made |= {name} - {""}
+
+    def _read_weights(self) -> dict[str, WeightTensor]:
+        """The integer weights by layer, in the order of the graph."""
+        result = {}
+        for name, nodes in self._layers.items():
+            dequantize = self._producers[nodes[0].input[1]]
+            codes, step_size = self._constants[dequantize.input[0]], self._constants[dequantize.input[1]]
+            if codes.dtype != np.int8 or not codes.size:
+                msg = (
+                    f"{self.path}: the weights of {name!r} are {codes.dtype} of shape {codes.shape}, and must be int8."
+                )
+                raise ArtifactError(msg)
+            result[name] = WeightTensor(codes.T if nodes[0].op_type == "MatMul" else codes, step_size)
+        return result
+
+    def _read_activations(self) -> dict[str, ActivationGrid]:
+        """The grids by quantizer, in the order of the graph."""
+        result = {}
+        for node in self.proto.graph.node:
+            if node.op_type in ("QuantizeLinear", "Clip") and node.output[0].endswith(_SUFFIX):
+                quantize = self._producers[node.input[0]] if node.op_type == "Clip" else node
+                low, high = 0, 255
+                if node.op_type == "Clip":
+                    low, high = (self._constants[name].item() for name in node.input[1:3])
+                step_size, zero_point = (self._constants[name].item() for name in quantize.input[1:3])
+                grid = ActivationGrid(low, high, zero_point, step_size, bool(node.doc_string))
+                result[node.output[0].removesuffix(_SUFFIX)] = grid
+        return result
+
+    def _find_output_step_size(self) -> np.ndarray | None:
+        """
+        Real units per integer step of the first output: of the last layer's accumulator, shape ``()`` or ``(C,)``.
+
+        ``None`` if the output is not computed by a quantized layer or quantizer.
+        """
+        node = self._producers.get(self.proto.graph.output[0].name)
+        while node is not None and node.op_type in ("Flatten", "Reshape", "Squeeze", "Identity", "Add"):
+            # Of an Add only the one of a bias: the sum of two layers is on neither's grid.
+            computed = [name for name in node.input[: 2 if node.op_type == "Add" else 1] if name in self._producers]
+            node = self._producers[computed[0]] if len(computed) == 1 else None
+        if node is not None and node.op_type == "DequantizeLinear":
+            return self._constants[node.input[1]]
+        if node is None or node.op_type not in _LAYERS:
+            return None
+        x, weight = (self._producers.get(name) for name in node.input[:2])
+        if x is None or weight is None or {x.op_type, weight.op_type} != {"DequantizeLinear"}:
+            return None
+        return self._constants[x.input[1]] * self._constants[weight.input[1]]

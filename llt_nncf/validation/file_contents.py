@@ -13,10 +13,10 @@ from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import some_of
 from llt_nncf.validation.bit_widths import check_bit_widths
 from llt_nncf.validation.bit_widths import weight_bits_needed
+from llt_nncf.validation.exported_ir import ExportedIr
 from llt_nncf.validation.exported_model import ActivationGrid
 from llt_nncf.validation.exported_model import ExportedModel
 from llt_nncf.validation.file_size import file_bytes
-from llt_nncf.validation.ir_model import IrModel
 from llt_nncf.validation.runners import OnnxRuntimeRunner
 from llt_nncf.validation.runners import OpenVinoRunner
 from llt_nncf.validation.runners import Runner
@@ -120,7 +120,7 @@ def read_contents(path: Path | str, *, with_kernels: bool = True) -> FileContent
         msg = f"{path}: the name of an exported file ends in .onnx or .xml."
         raise ArtifactError(msg)
     is_ir = path.suffix == ".xml"
-    model = IrModel(path) if is_ir else ExportedModel(path)
+    model = ExportedIr(path) if is_ir else ExportedModel(path)
     if not model.weights:
         msg = f"{path}: no integer weights named LAYER/codes, as a file exported by llt_nncf has them. "
         raise ArtifactError(msg + "Give a model.onnx or model.xml that `llt-nncf export` or export_model wrote.")
@@ -142,7 +142,7 @@ def read_contents(path: Path | str, *, with_kernels: bool = True) -> FileContent
 
 
 def _layer(
-    model: ExportedModel | IrModel, name: str, kernels: Mapping[str, Mapping[str, tuple[str, bool]]]
+    model: ExportedModel | ExportedIr, name: str, kernels: Mapping[str, Mapping[str, tuple[str, bool]]]
 ) -> LayerContents:
     codes, steps = model.weights[name].codes, model.weights[name].step_size
     planes = _planes(model.stored(name), codes.size)

@@ -115,7 +115,7 @@ class IrModel:
         while open_nodes:
             node = open_nodes.pop()
             open_nodes += [value.get_node() for value in node.input_values()]
-            if _is_constant(node):
+            if node.get_type_name() == "Constant":
                 count = int(np.prod(node.get_output_shape(0)))
                 leaves[node.get_name()] = (node.get_element_type().get_type_name(), count, node.get_byte_size())
         return list(leaves.values())
@@ -133,6 +133,9 @@ class IrModel:
         for (name, codes), (zero, _) in zip(self._quantizers.items(), found, strict=True):
             zero_point = 0 if zero is None else int(next(values).item())
             step_size = next(values).item()
+            if not 0 < step_size < np.inf:
+                msg = f"{self.path}: the step size of {name!r} is {step_size}, and must be positive."
+                raise ArtifactError(msg)
             low, high = _limits(codes.get_node(), step_size, zero_point)
             is_full = (high - low + 1).bit_count() == 1 and low in (0, zero_point - (high - low + 1) // 2)
             result[name] = ActivationGrid(low, high, zero_point, step_size, not is_full)
@@ -184,26 +187,26 @@ class IrModel:
 
 
 def _limits(node: Any, step_size: float, zero_point: int) -> tuple[int, int]:
-    """Returns the smallest and largest code that bounds leave, those of codes and those of floats before the rounding."""
-    low, high, is_float = 0.0, 255.0, False
+    """Returns the smallest and largest code that bounds leave, on the codes or in front of the rounding to 0..255."""
+    low, high, is_float = 0, 255, False
     while (kind := node.get_type_name()) in ("Clamp", "Convert", "FakeQuantize", "Maximum", "Minimum", "PRelu"):
-        is_float |= kind == "FakeQuantize"
         sources = [value.get_node() for value in node.input_values()]
-        constants = [
-            source.data.item() for source in sources if kind in ("Maximum", "Minimum") and _is_constant(source)
-        ]
-        attributes = node.get_attributes() if kind == "Clamp" else {}
-        unit, offset = (step_size, zero_point) if is_float else (1, 0)
-        lower = constants if kind == "Maximum" else [attributes["min"]] if attributes else []
-        upper = constants if kind == "Minimum" else [attributes["max"]] if attributes else []
-        low = max([low, *(np.rint(bound / unit) + offset for bound in lower)])
-        high = min([high, *(np.rint(bound / unit) + offset for bound in upper)])
-        node = next(source for source in sources if not _is_constant(source))
-    return int(low), int(high)
-
-
-def _is_constant(node: Any) -> bool:
-    return node.get_type_name() == "Constant"
+        if kind == "FakeQuantize":
+            if is_float:  # it is another quantizer's
+                break
+            is_float, node = True, sources[0]
+            continue
+        bounds = [source.data.item() for source in sources if source.get_type_name() == "Constant"]
+        if kind == "Clamp":
+            bounds = [node.get_attributes()["min"], node.get_attributes()["max"]]
+        if is_float:
+            bounds = [float(np.clip(np.rint(bound / step_size) + zero_point, 0, 255)) for bound in bounds]
+        if kind in ("Clamp", "Maximum"):
+            low = max(low, int(bounds[0]))
+        if kind in ("Clamp", "Minimum"):
+            high = min(high, int(bounds[-1]))
+        node = next(source for source in sources if source.get_type_name() != "Constant")
+    return low, high
 
 
 def _evaluated(outputs: Sequence[Any]) -> list[np.ndarray]:

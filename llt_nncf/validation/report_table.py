@@ -21,8 +21,8 @@ def print_report(report: ValidationReport, console: Console | None = None) -> No
     """
     console = console or Console()
     sections = report.sections
-    before = [_engine_table(sections), _node_table(sections)]
-    after = [_layer_table(sections), _code_table(sections)]
+    before = [_engine_table(sections), _node_table(sections), _data_table(sections)]
+    after = [_layer_table(sections), _layer_by_layer_table(sections), _code_table(sections)]
     for table in (*before, *cost_tables(sections), *after):
         if table.row_count:
             console.print(table)
@@ -68,12 +68,34 @@ def _node_table(sections: Any) -> Table:
     return table
 
 
+def _data_table(sections: Any) -> Table:
+    data = sections.get("data", {"engines": {}})
+    names = list(dict.fromkeys(name for row in data["engines"].values() for name in row))
+    headers = [name.replace("accuracy", "Accuracy") for name in names]
+    table = figure_table(f"Own data, {data.get('samples')} samples", "Engine", *headers, "Engines\nagree")
+    for engine, row in data["engines"].items():
+        figures = [_percent(row.get(name)) if name == "accuracy" else number(row.get(name)) for name in names]
+        table.add_row(engine, *figures, _percent(data["agreement"]))
+    return table
+
+
 def _layer_table(sections: Any) -> Table:
     engines = sections.get("engines", {})
     table = figure_table("Layers", "Layer", "Weight\nbits", "Bits\nneeded", *engines)
     for name, row in sections.get("bit_widths", {}).get("weights", {}).items():
         kernels = [_kernel(engine.get("kernels", {}).get(name)) for engine in engines.values()]
         table.add_row(name, str(row["policy_bits"]), str(row["needed_bits"]), *kernels)
+    return table
+
+
+def _layer_by_layer_table(sections: Any) -> Table:
+    title = "Layer by layer, every layer fed with PyTorch's codes"
+    table = figure_table(title, "Engine", "Codes", "Equal", "Ties", "Ties to the\nother side", "Wrong")
+    for engine, row in sections.get("engines", {}).items():
+        if "layer_by_layer" in row:
+            figures = row["layer_by_layer"]
+            counts = [figures[key] for key in ("elements", "exact", "ties", "ties_other_way")]
+            table.add_row(engine, *map(str, counts), str(counts[0] - counts[1] - counts[3]))
     return table
 
 

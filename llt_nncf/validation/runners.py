@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,8 +34,8 @@ class Runner(Protocol):
         """Returns the first output for ``inputs``, shape ``(N, ...)``."""
         ...
 
-    def run_outputs(self, inputs: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
-        """Returns the outputs of these names."""
+    def run_outputs(self, inputs: np.ndarray | Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+        """Returns the outputs of these names; several inputs go by their names."""
         ...
 
     def prepared(self, inputs: np.ndarray, count: int = 1) -> Callable[[], object]:
@@ -77,8 +78,8 @@ class OnnxRuntimeRunner:
     def run(self, inputs: np.ndarray) -> np.ndarray:
         return self.run_outputs(inputs, [self._session.get_outputs()[0].name])[0]
 
-    def run_outputs(self, inputs: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
-        feed = {self._session.get_inputs()[0].name: inputs}
+    def run_outputs(self, inputs: np.ndarray | Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+        feed = dict(inputs) if isinstance(inputs, Mapping) else {self._session.get_inputs()[0].name: inputs}
         return _guarded(self.engine, "run", lambda: self._session.run(list(names), feed))
 
     def prepared(self, inputs: np.ndarray, count: int = 1) -> Callable[[], object]:
@@ -109,7 +110,7 @@ class OnnxRuntimeRunner:
             self._options.optimized_model_filepath = str(path)
             _guarded(self.engine, "load", self._load)
             self._options.optimized_model_filepath = ""
-            return onnxruntime_nodes(onnx.load(path).graph)
+            return onnxruntime_nodes(onnx.load(path, load_external_data=False).graph)
 
     def kernels(self, layers: Sequence[str]) -> dict[str, tuple[str, bool]]:
         return kernels_of(layers, self.nodes())
@@ -129,6 +130,7 @@ class OpenVinoRunner:
         bits of mantissa cannot hold the integers of a comparison step by step: hence f32.
     :param input_shape: Fixes the shape of the input, for latency.
     :param extra_outputs: Names of tensors in mid-graph that ``run_outputs`` can return too.
+    :param edit: Changes the model, as it was read, before it is compiled.
     :param is_profiled: Has the engine note the time of every kernel, for ``executed_nodes``.
     :raises ValidationFailedError: If the engine cannot load the model.
     """
@@ -144,6 +146,7 @@ class OpenVinoRunner:
         precision: str | None = "f32",
         input_shape: Sequence[int] | None = None,
         extra_outputs: Sequence[str] = (),
+        edit: Callable[[ov.Model], object] | None = None,
         is_profiled: bool = False,
     ):
         options: dict[str, Any] = {"PERFORMANCE_HINT": hint}
@@ -159,6 +162,8 @@ class OpenVinoRunner:
             network = core.read_model(model if isinstance(model, bytes) else str(model))
             if extra_outputs:
                 network.add_outputs(list(extra_outputs))
+            if edit is not None:
+                edit(network)
             if input_shape is not None:
                 network.reshape(list(input_shape))
             return core.compile_model(network, "CPU", options)
@@ -169,8 +174,9 @@ class OpenVinoRunner:
     def run(self, inputs: np.ndarray) -> np.ndarray:
         return _guarded(self.engine, "run", lambda: self._request.infer([inputs])[0].copy())
 
-    def run_outputs(self, inputs: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
-        results = _guarded(self.engine, "run", lambda: self._request.infer([inputs]))
+    def run_outputs(self, inputs: np.ndarray | Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+        feed = dict(inputs) if isinstance(inputs, Mapping) else [inputs]
+        results = _guarded(self.engine, "run", lambda: self._request.infer(feed))
         return [results[self._compiled.output(name)].copy() for name in names]
 
     def prepared(self, inputs: np.ndarray, count: int = 1) -> Callable[[], object]:

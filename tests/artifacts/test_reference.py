@@ -1,5 +1,7 @@
 """The reference survives saving, and a file that is none is refused by name."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -18,12 +20,15 @@ def reference(**changes):
         "labels": np.array([0, 1, 1, 0]),
         "float_logits": LOGITS + 1,
         "taps": {"/net/conv|0": np.arange(6, dtype=np.uint8).reshape(2, 3), "b": np.zeros((2, 1), np.uint8)},
+        "ties": {"/net/conv|0": np.array([[True, False, False], [False, True, True]])},
         "weight_digests": {"conv": "ab"},
     }
     return Reference(**{**values, **changes})
 
 
-@pytest.mark.parametrize("changes", [{}, {"labels": None, "float_logits": None, "taps": {}, "weight_digests": {}}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"labels": None, "float_logits": None, "taps": {}, "ties": {}, "weight_digests": {}}]
+)
 def test_saved_and_loaded_is_equal(changes, tmp_path):
     saved = reference(**changes)
     loaded = Reference.load(saved.save(tmp_path / "reference.npz"))
@@ -34,6 +39,9 @@ def test_saved_and_loaded_is_equal(changes, tmp_path):
     assert loaded.num_tap_samples == (2 if saved.taps else 0)
     for name, codes in saved.taps.items():
         np.testing.assert_array_equal(loaded.taps[name], codes)
+    assert list(loaded.ties) == list(saved.ties)
+    for name, ties in saved.ties.items():
+        np.testing.assert_array_equal(loaded.ties[name], ties)
     assert [file.name for file in tmp_path.iterdir()] == ["reference.npz"]
 
 
@@ -48,6 +56,9 @@ def test_saved_and_loaded_is_equal(changes, tmp_path):
         ({"float_logits": LOGITS[:, :1]}, "float_logits has shape"),
         ({"taps": {"q": np.zeros((5, 1), np.uint8)}}, "tap 'q'"),
         ({"taps": {"q": np.zeros((2, 1), np.int8)}}, "tap 'q'"),
+        ({"ties": {"q": np.zeros((2, 1), bool)}}, "ties 'q'"),
+        ({"ties": {"b": np.zeros((1, 2), bool)}}, "ties 'b' are bool of shape"),
+        ({"ties": {"b": np.zeros((2, 1), np.uint8)}}, "ties 'b' are uint8"),
         ({"taps": {"q": np.zeros((2, 1), np.uint8), "r": np.zeros((1, 1), np.uint8)}}, "different numbers"),
     ],
 )
@@ -64,6 +75,13 @@ def test_files_that_are_none_are_refused(tmp_path):
     for path in (missing, text, other, cut, tmp_path):
         with pytest.raises(ArtifactError, match=path.name):
             Reference.load(path)
+
+
+def test_a_file_of_the_first_version_is_refused_with_the_remedy(tmp_path):
+    header = json.dumps({"schema": "llt_nncf.reference/1", "taps": [], "weight_digests": {}})
+    np.savez(tmp_path / "old.npz", header=np.array(header), inputs=INPUTS, logits=LOGITS)
+    with pytest.raises(ArtifactError, match="old.npz: schema 'llt_nncf.reference/1'.*Record it again"):
+        Reference.load(tmp_path / "old.npz")
 
 
 def test_digest_tells_codes_shapes_and_steps_apart():

@@ -1,6 +1,7 @@
 """The recorded integers are those that the frozen model works with."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -26,6 +27,26 @@ def test_codes_are_uint8_and_signed_ones_are_offset():
     # Step size 1/8: -0.25 is code -2, 0.2 rounds to code 2; 4 bits hold -8..7.
     np.testing.assert_array_equal(reference.taps["s"], [[120, 126, 128, 130, 135]])
     np.testing.assert_array_equal(reference.taps["u"], [[0, 0, 0, 2, 7]])
+
+
+@pytest.mark.parametrize(("num_bits", "signed", "low", "high"), [(2, False, 0, 3), (3, True, -4, 3)])
+def test_ties_are_what_lies_within_a_thousandth_of_a_step_of_a_boundary_inside_the_range(num_bits, signed, low, high):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q = quantizer("q", num_bits, signed, step_size=0.1)
+
+        def forward(self, x):
+            return self.q(x)
+
+    boundaries = np.arange(low, high) + 0.5
+    # In steps: on the boundary, and beside it by less and by more than 2**-10.
+    near, far = (boundaries + sign * distance for sign, distance in ((1, 0.0009), (-1, 0.0011)))
+    outside = np.array([low - 0.5, high + 0.5, high + 1.0, low + 0.0])
+    steps = np.concatenate([boundaries, near, far, outside])
+    reference = record_reference(Model(), torch.tensor(steps[None] * 0.1, dtype=torch.float32))
+    expected = np.repeat([True, True, False], len(boundaries)).tolist() + [False] * len(outside)
+    assert reference.ties["q"][0].tolist() == expected
 
 
 def test_calls_of_a_shared_quantizer_are_kept_apart_over_batches():

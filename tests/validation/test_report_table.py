@@ -114,3 +114,26 @@ def test_every_figure_is_there(width):
 
 def test_empty_report_prints_its_verdict():
     assert printed(ValidationReport(True, (), {}), 80).strip() == "Validation passed."
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_codes_layer_by_layer_and_figures_on_own_data_are_counted(width):
+    counts = {"elements": 123456789, "exact": 123456700, "ties": 456, "ties_other_way": 77}
+    sections = {
+        "engines": {"onnxruntime": {"layer_by_layer": counts}, "openvino": {}},
+        "data": {
+            "samples": 5000,
+            "agreement": 0.987,
+            "engines": {
+                "onnxruntime": {"accuracy": 0.7654, "loss": 1.25},
+                "openvino": {"accuracy": 0.7653, "loss": 1.5},
+            },
+        },
+    }
+    text = printed(ValidationReport(False, (), sections), width)
+    (row,) = (line for line in text.splitlines() if "123456789" in line)
+    # The last is what is neither equal nor a tie that fell to the other side.
+    assert row.replace("│", " ").split() == ["onnxruntime", "123456789", "123456700", "456", "77", "12"]
+    for figure in ("Own data, 5000 samples", "76.54%", "76.53%", "1.25", "98.70%"):
+        assert figure in text, figure
+    assert max(map(len, text.splitlines())) <= width
