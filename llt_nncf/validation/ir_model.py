@@ -132,9 +132,10 @@ class IrModel:
         result = {}
         for (name, codes), (zero, _) in zip(self._quantizers.items(), found, strict=True):
             zero_point = 0 if zero is None else int(next(values).item())
-            low, high = _limits(codes.get_node())
+            step_size = next(values).item()
+            low, high = _limits(codes.get_node(), step_size, zero_point)
             is_full = (high - low + 1).bit_count() == 1 and low in (0, zero_point - (high - low + 1) // 2)
-            result[name] = ActivationGrid(low, high, zero_point, next(values).item(), not is_full)
+            result[name] = ActivationGrid(low, high, zero_point, step_size, not is_full)
         return result
 
     def quantizers_feeding(self, layer: str) -> tuple[str, ...]:
@@ -182,19 +183,23 @@ class IrModel:
                 yield from self._sources(source)
 
 
-def _limits(node: Any) -> tuple[int, int]:
-    """Returns the smallest and largest code that is left by the bounds behind the rounding to 0..255."""
-    low, high = 0, 255
-    while (kind := node.get_type_name()) in ("Clamp", "Convert", "Maximum", "Minimum"):
+def _limits(node: Any, step_size: float, zero_point: int) -> tuple[int, int]:
+    """Returns the smallest and largest code that bounds leave, on the codes or, before they are rounded, on reals."""
+    low, high, is_real = 0, 255, False
+    while (kind := node.get_type_name()) in ("Clamp", "Convert", "FakeQuantize", "Maximum", "Minimum"):
         sources = [value.get_node() for value in node.input_values()]
-        bounds = [source.data.item() for source in sources if source.get_type_name() == "Constant"]
+        bounds = [source.data.ravel() for source in sources if source.get_type_name() == "Constant"]
         if kind == "Clamp":
-            attributes = node.get_attributes()
-            low, high = max(low, int(attributes["min"])), min(high, int(attributes["max"]))
-        elif kind == "Maximum":
-            low = max(low, int(bounds[0]))
-        elif kind == "Minimum":
-            high = min(high, int(bounds[0]))
+            bounds = [np.array([node.get_attributes()[end]]) for end in ("min", "max")]
+        if any(bound.size > 1 for bound in bounds):
+            break
+        grid = np.float32(step_size if is_real else 1)
+        codes = [int(np.clip(np.rint(bound / grid) + is_real * zero_point, 0, 255)[0]) for bound in bounds]
+        if kind in ("Clamp", "Maximum"):
+            low = max(low, codes[0])
+        if kind in ("Clamp", "Minimum"):
+            high = min(high, codes[-1])
+        is_real |= kind == "FakeQuantize"
         node = next(source for source in sources if source.get_type_name() != "Constant")
     return low, high
 

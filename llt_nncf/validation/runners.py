@@ -109,7 +109,7 @@ class OnnxRuntimeRunner:
             self._options.optimized_model_filepath = str(path)
             _guarded(self.engine, "load", self._load)
             self._options.optimized_model_filepath = ""
-            return onnxruntime_nodes(onnx.load(path).graph)
+            return onnxruntime_nodes(onnx.load(path, load_external_data=False).graph)
 
     def kernels(self, layers: Sequence[str]) -> dict[str, tuple[str, bool]]:
         return kernels_of(layers, self.nodes())

@@ -60,6 +60,28 @@ def test_both_formats_hold_the_same_integers_and_grids(folder):
     assert "/MaxPool" in ir.neighbours["poolings"]
 
 
+def test_bounds_on_reals_in_front_of_the_rounding_are_read_like_bounds_on_codes(folder, tmp_path):
+    exported = ExportedModel(folder / "model.onnx")
+    proto = onnx.load(folder / "model.onnx")
+    producers = {node.output[0]: node for node in proto.graph.node}
+    for name, grid in exported.activations.items():
+        clip = producers[f"{name}/codes"]
+        if clip.op_type == "Clip":
+            quantize = producers[clip.input[0]]
+            for index, code in ((1, grid.low), (2, grid.high)):
+                bound = np.float32((code - grid.zero_point) * grid.step_size)
+                proto.graph.initializer.append(numpy_helper.from_array(np.asarray(bound), f"{name}/bound_{index}"))
+                clip.input[index] = f"{name}/bound_{index}"
+            clip.input[0], quantize.input[0] = quantize.input[0], f"{name}/clipped"
+            clip.output[0], quantize.output[0] = f"{name}/clipped", f"{name}/codes"
+            nodes = proto.graph.node
+            nodes.remove(clip)
+            nodes.insert(list(nodes).index(quantize), clip)
+    onnx.checker.check_model(proto)
+    onnx.save(proto, tmp_path / "model.onnx")
+    assert IrModel(export_openvino(tmp_path / "model.onnx", tmp_path / "model.xml")).activations == exported.activations
+
+
 def test_contents_are_those_of_the_model(folder):
     contents = read_contents(folder / "model.onnx")
     layers = {layer.name: layer for layer in contents.layers}
