@@ -126,6 +126,8 @@ class IrModel:
         The grids by quantizer, in the order of the graph.
 
         The format has no room for the exporter's note on a narrowed one: it is one that no bit-width has in full.
+
+        :raises ArtifactError: If a step size is missing or not positive.
         """
         found = [self._dequantization(name, codes)[:2] for name, codes in self._quantizers.items()]
         values = iter(_evaluated([output for pair in found for output in pair if output is not None]))
@@ -133,6 +135,9 @@ class IrModel:
         for (name, codes), (zero, _) in zip(self._quantizers.items(), found, strict=True):
             zero_point = 0 if zero is None else int(next(values).item())
             step_size = next(values).item()
+            if not 0 < step_size < np.inf:
+                msg = f"{self.path}: the step size of quantizer {name!r} is {step_size}, and must be positive."
+                raise ArtifactError(msg)
             low, high = _limits(codes.get_node(), step_size, zero_point)
             is_full = (high - low + 1).bit_count() == 1 and low in (0, zero_point - (high - low + 1) // 2)
             result[name] = ActivationGrid(low, high, zero_point, step_size, not is_full)

@@ -163,6 +163,15 @@ def test_files_that_are_no_models_are_refused(folder, tmp_path):
             read_contents(tmp_path / name)
 
 
+def test_step_size_that_is_none_is_named(folder, tmp_path):
+    ir = ov.Core().read_model(folder / "model.xml")
+    (quantizer,) = (op for op in ir.get_ordered_ops() if op.get_friendly_name() == "fc1|0/dequantize")
+    quantizer.input(1).replace_source_output(ov.opset13.constant(np.float32(0)).output(0))
+    ov.save_model(ir, tmp_path / "model.xml", compress_to_fp16=False)
+    with pytest.raises(ArtifactError, match=r"step size of quantizer 'fc1\|0' is 0.0, and must be positive"):
+        read_contents(tmp_path / "model.xml")
+
+
 def test_layer_with_float_input_has_no_policy(folder, tmp_path, capsys):
     class Unquantized(nn.Module):
         def __init__(self):
