@@ -20,20 +20,25 @@ def file_bytes(path: Path | str) -> int:
     Returns the bytes of an ``.onnx`` with its external data, or of an ``.xml`` with its ``.bin``.
 
     :param path: The file.
-    :raises ValidationFailedError: If one of them is missing, or the ONNX file cannot be read.
+    :raises ValidationFailedError: If one of them is missing.
     """
     path = Path(path)
     try:
-        if path.suffix == ".xml":
-            parts = {path, path.with_suffix(".bin")}
-        else:
-            tensors = onnx.load_model(path, format="protobuf", load_external_data=False).graph.initializer
-            outside = {ExternalDataInfo(tensor).location for tensor in tensors if uses_external_data(tensor)}
-            parts = {path, *(path.parent / location for location in outside)}
-        return sum(part.stat().st_size for part in parts)
-    except (OSError, DecodeError) as error:
+        return sum(part.stat().st_size for part in {path, *_parts(path)})
+    except OSError as error:
         msg = f"{path}: its size cannot be told: {error}"
         raise ValidationFailedError(msg) from error
+
+
+def _parts(path: Path) -> set[Path]:
+    """Files beside ``path``."""
+    if path.suffix == ".xml":
+        return {path.with_suffix(".bin")}
+    try:
+        tensors = onnx.load_model(path, format="protobuf", load_external_data=False).graph.initializer
+    except DecodeError:
+        return set()  # whoever runs it says what is wrong with it
+    return {path.parent / ExternalDataInfo(tensor).location for tensor in tensors if uses_external_data(tensor)}
 
 
 def theoretical_bytes(exported: ExportedModel, policy: BitPolicy) -> dict[str, int]:

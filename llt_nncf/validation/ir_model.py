@@ -126,6 +126,8 @@ class IrModel:
         The grids by quantizer, in the order of the graph.
 
         The format has no room for the exporter's note on a narrowed one: it is one that no bit-width has in full.
+
+        :raises ArtifactError: If a step size is missing or not positive.
         """
         found = [self._dequantization(name, codes)[:2] for name, codes in self._quantizers.items()]
         values = iter(_evaluated([output for pair in found for output in pair if output is not None]))
@@ -134,7 +136,7 @@ class IrModel:
             zero_point = 0 if zero is None else int(next(values).item())
             step_size = next(values).item()
             if not 0 < step_size < np.inf:
-                msg = f"{self.path}: the step size of {name!r} is {step_size}, and must be positive."
+                msg = f"{self.path}: the step size of quantizer {name!r} is {step_size}, and must be positive."
                 raise ArtifactError(msg)
             low, high = _limits(codes.get_node(), step_size, zero_point)
             is_full = (high - low + 1).bit_count() == 1 and low in (0, zero_point - (high - low + 1) // 2)
@@ -187,24 +189,23 @@ class IrModel:
 
 
 def _limits(node: Any, step_size: float, zero_point: int) -> tuple[int, int]:
-    """Returns the smallest and largest code that bounds leave, on the codes or in front of the rounding to 0..255."""
-    low, high, is_float = 0, 255, False
+    """Returns the smallest and largest code that bounds leave, on the codes or, in front of the rounding, on reals."""
+    low, high, is_real = 0, 255, False
     while (kind := node.get_type_name()) in ("Clamp", "Convert", "FakeQuantize", "Maximum", "Minimum", "PRelu"):
         sources = [value.get_node() for value in node.input_values()]
-        if kind == "FakeQuantize":
-            if is_float:  # it is another quantizer's
-                break
-            is_float, node = True, sources[0]
-            continue
-        bounds = [source.data.item() for source in sources if source.get_type_name() == "Constant"]
+        bounds = [source.data.ravel() for source in sources if source.get_type_name() == "Constant"]
         if kind == "Clamp":
-            bounds = [node.get_attributes()["min"], node.get_attributes()["max"]]
-        if is_float:
-            bounds = [float(np.clip(np.rint(bound / step_size) + zero_point, 0, 255)) for bound in bounds]
+            bounds = [np.array([node.get_attributes()[end]]) for end in ("min", "max")]
+        # A slope of 1 is the exporter's own and does nothing.
+        if any(bound.size > 1 for bound in bounds) or (kind == "PRelu" and bounds[0] != 1):
+            break
+        grid = np.float32(step_size if is_real else 1)
+        codes = [int(np.clip(np.rint(bound / grid) + is_real * zero_point, 0, 255)[0]) for bound in bounds]
         if kind in ("Clamp", "Maximum"):
-            low = max(low, int(bounds[0]))
+            low = max(low, codes[0])
         if kind in ("Clamp", "Minimum"):
-            high = min(high, int(bounds[-1]))
+            high = min(high, codes[-1])
+        is_real |= kind == "FakeQuantize"
         node = next(source for source in sources if source.get_type_name() != "Constant")
     return low, high
 

@@ -147,7 +147,8 @@ def test_file_that_cannot_be_loaded_is_named(folder, tmp_path):
     with pytest.raises(ValidationFailedError, match="onnxruntime cannot load .*text.onnx"):
         measure_load("onnxruntime", tmp_path / "text.onnx")
     (tmp_path / "alone.xml").write_bytes((folder / "model.xml").read_bytes())
-    for name in ("text.onnx", "alone.xml", "missing.onnx"):
+    assert file_bytes(tmp_path / "text.onnx") == len("hello")
+    for name in ("alone.xml", "missing.onnx"):
         with pytest.raises(ValidationFailedError, match=name):
             file_bytes(tmp_path / name)
 
@@ -196,7 +197,8 @@ def test_nodes_in_float_are_counted_and_a_layer_in_float_can_be_made_a_fault(fol
     assert nodes["float_nodes"]["Sigmoid"] == 1
     assert report.sections["engines"]["openvino"]["nodes"]["float_nodes"]
     strict = validate(reference, path, policy=policy, latency_rounds=0, require_int8=True)
-    assert "onnxruntime does not run in integers: stem." in strict.faults
+    assert any("does not run in integers: stem" in fault for fault in strict.faults)
+    assert not strict.passed
 
 
 def test_quantized_neighbours_are_counted_as_integers(folder):

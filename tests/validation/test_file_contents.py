@@ -60,6 +60,28 @@ def test_both_formats_hold_the_same_integers_and_grids(folder):
     assert "/MaxPool" in ir.neighbours["poolings"]
 
 
+def test_bounds_on_reals_in_front_of_the_rounding_are_read_like_bounds_on_codes(folder, tmp_path):
+    exported = ExportedModel(folder / "model.onnx")
+    proto = onnx.load(folder / "model.onnx")
+    producers = {node.output[0]: node for node in proto.graph.node}
+    for name, grid in exported.activations.items():
+        clip = producers[f"{name}/codes"]
+        if clip.op_type == "Clip":
+            quantize = producers[clip.input[0]]
+            for index, code in ((1, grid.low), (2, grid.high)):
+                bound = np.float32((code - grid.zero_point) * grid.step_size)
+                proto.graph.initializer.append(numpy_helper.from_array(np.asarray(bound), f"{name}/bound_{index}"))
+                clip.input[index] = f"{name}/bound_{index}"
+            clip.input[0], quantize.input[0] = quantize.input[0], f"{name}/clipped"
+            clip.output[0], quantize.output[0] = f"{name}/clipped", f"{name}/codes"
+            nodes = proto.graph.node
+            nodes.remove(clip)
+            nodes.insert(list(nodes).index(quantize), clip)
+    onnx.checker.check_model(proto)
+    onnx.save(proto, tmp_path / "model.onnx")
+    assert IrModel(export_openvino(tmp_path / "model.onnx", tmp_path / "model.xml")).activations == exported.activations
+
+
 def test_contents_are_those_of_the_model(folder):
     contents = read_contents(folder / "model.onnx")
     layers = {layer.name: layer for layer in contents.layers}
@@ -139,6 +161,15 @@ def test_files_that_are_no_models_are_refused(folder, tmp_path):
     for name in ("text.xml", "text.onnx", "missing.xml", "missing.onnx", "alone.xml", "policy.json"):
         with pytest.raises(ArtifactError, match=name):
             read_contents(tmp_path / name)
+
+
+def test_step_size_that_is_none_is_named(folder, tmp_path):
+    ir = ov.Core().read_model(folder / "model.xml")
+    (quantizer,) = (op for op in ir.get_ordered_ops() if op.get_friendly_name() == "fc1|0/dequantize")
+    quantizer.input(1).replace_source_output(ov.opset13.constant(np.float32(0)).output(0))
+    ov.save_model(ir, tmp_path / "model.xml", compress_to_fp16=False)
+    with pytest.raises(ArtifactError, match=r"step size of quantizer 'fc1\|0' is 0.0, and must be positive"):
+        read_contents(tmp_path / "model.xml")
 
 
 def test_layer_with_float_input_has_no_policy(folder, tmp_path, capsys):
