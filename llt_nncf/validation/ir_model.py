@@ -133,9 +133,6 @@ class IrModel:
         for (name, codes), (zero, _) in zip(self._quantizers.items(), found, strict=True):
             zero_point = 0 if zero is None else int(next(values).item())
             step_size = next(values).item()
-            if not 0 < step_size < np.inf:
-                msg = f"{self.path}: the step size of {name!r} is {step_size}, and must be positive."
-                raise ArtifactError(msg)
             low, high = _limits(codes.get_node(), step_size, zero_point)
             is_full = (high - low + 1).bit_count() == 1 and low in (0, zero_point - (high - low + 1) // 2)
             result[name] = ActivationGrid(low, high, zero_point, step_size, not is_full)
@@ -187,24 +184,22 @@ class IrModel:
 
 
 def _limits(node: Any, step_size: float, zero_point: int) -> tuple[int, int]:
-    """Returns the smallest and largest code that bounds leave, on the codes or in front of the rounding to 0..255."""
-    low, high, is_float = 0, 255, False
+    """Returns the smallest and largest code that bounds leave, on the codes or, before they are rounded, on reals."""
+    low, high, is_real = 0, 255, False
     while (kind := node.get_type_name()) in ("Clamp", "Convert", "FakeQuantize", "Maximum", "Minimum"):
         sources = [value.get_node() for value in node.input_values()]
-        if kind == "FakeQuantize":
-            if is_float:  # it is another quantizer's
-                break
-            is_float, node = True, sources[0]
-            continue
-        bounds = [source.data.item() for source in sources if source.get_type_name() == "Constant"]
+        bounds = [source.data.ravel() for source in sources if source.get_type_name() == "Constant"]
         if kind == "Clamp":
-            bounds = [node.get_attributes()["min"], node.get_attributes()["max"]]
-        if is_float:
-            bounds = [float(np.clip(np.rint(bound / step_size) + zero_point, 0, 255)) for bound in bounds]
+            bounds = [np.array([node.get_attributes()[end]]) for end in ("min", "max")]
+        if any(bound.size > 1 for bound in bounds):
+            break
+        grid = np.float32(step_size if is_real else 1)
+        codes = [int(np.clip(np.rint(bound / grid) + is_real * zero_point, 0, 255)[0]) for bound in bounds]
         if kind in ("Clamp", "Maximum"):
-            low = max(low, int(bounds[0]))
+            low = max(low, codes[0])
         if kind in ("Clamp", "Minimum"):
-            high = min(high, int(bounds[-1]))
+            high = min(high, codes[-1])
+        is_real |= kind == "FakeQuantize"
         node = next(source for source in sources if source.get_type_name() != "Constant")
     return low, high
 
