@@ -32,7 +32,10 @@ def compare_logits(
     }
     if output_step_size is not None:
         shape = [1, -1] + [1] * (logits.ndim - 2)
-        steps = difference / np.asarray(output_step_size, np.float64).reshape(shape if logits.ndim > 1 else -1)
+        with np.errstate(all="ignore"):
+            steps = difference / np.asarray(output_step_size, np.float64).reshape(shape if logits.ndim > 1 else -1)
+        if not np.isfinite(steps).all():
+            return figures, ["the step sizes of the last layer are 0 or no numbers"]
         figures["max_difference_steps"] = float(steps.max())
         figures["mean_difference_steps"] = float(steps.mean())
         if reference.taps:

@@ -29,7 +29,11 @@ class ExportedIr(IrModel):
         if not self.path.exists():
             msg = f"{path}: no such file."
             raise ArtifactError(msg)
-        with reading(path, "an exported OpenVINO model, together with its .bin"):
+        # Step sizes of 0 and the like are damage too.
+        with (
+            reading(path, "an exported OpenVINO model, together with its .bin"),
+            np.errstate(all="raise", under="ignore"),
+        ):
             self.path.read_text(encoding="utf-8")  # OpenVINO takes other names too, but cannot tell them
             super().__init__(path)
             has_grids = bool(self.weights or self.activations)

@@ -68,7 +68,7 @@ class ExportedModel:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        with reading(path, "an exported ONNX file"):
+        with reading(path, "an exported ONNX file"), np.errstate(all="raise", under="ignore"):
             self.proto = onnx.load(path)
             self._check_structure()
             graph = self.proto.graph
@@ -107,6 +107,19 @@ class ExportedModel:
     def stored(self, layer: str) -> list[tuple[str, int, int]]:
         """Returns type, number of elements and bytes of the constants that a layer's codes are or come from."""
         return self._constants.stored(self._producers[self._layers[layer][0].input[1]].input[0])
+
+    @cached_property
+    def neighbours(self) -> dict[str, list[str]]:
+        """Names of the nodes that stand beside the layers: ``additions`` of two activations, and ``poolings``."""
+        variable = {value.name for value in self.proto.graph.input}
+        for node in self.proto.graph.node:
+            if variable & set(node.input):
+                variable |= set(node.output)
+        nodes = [node for node in self.proto.graph.node if set(node.input[:2]) <= variable]
+        return {
+            "additions": [node.name for node in nodes if node.op_type == "Add"],
+            "poolings": [node.name for node in nodes if node.op_type in _POOLINGS],
+        }
 
     def quantizers_feeding(self, layer: str) -> tuple[str, ...]:
         """Returns the quantizers that feed a layer; an empty one among them stands for floats."""
