@@ -108,19 +108,6 @@ class ExportedModel:
         """Returns type, number of elements and bytes of the constants that a layer's codes are or come from."""
         return self._constants.stored(self._producers[self._layers[layer][0].input[1]].input[0])
 
-    @cached_property
-    def neighbours(self) -> dict[str, list[str]]:
-        """Names of the nodes that stand beside the layers: ``additions`` of two activations, and ``poolings``."""
-        variable = {value.name for value in self.proto.graph.input}
-        for node in self.proto.graph.node:
-            if variable & set(node.input):
-                variable |= set(node.output)
-        nodes = [node for node in self.proto.graph.node if set(node.input[:2]) <= variable]
-        return {
-            "additions": [node.name for node in nodes if node.op_type == "Add"],
-            "poolings": [node.name for node in nodes if node.op_type in _POOLINGS],
-        }
-
     def quantizers_feeding(self, layer: str) -> tuple[str, ...]:
         """Returns the quantizers that feed a layer; an empty one among them stands for floats."""
         sources = (source for node in self._layers[layer] for source in self._sources(node.input[0]))

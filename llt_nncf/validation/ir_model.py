@@ -135,6 +135,9 @@ class IrModel:
         for (name, codes), (zero, _) in zip(self._quantizers.items(), found, strict=True):
             zero_point = 0 if zero is None else int(next(values).item())
             step_size = next(values).item()
+            if not 0 < step_size < np.inf:
+                msg = f"{self.path}: the step size of quantizer {name!r} is {step_size}, and must be positive."
+                raise ArtifactError(msg)
             low, high = _limits(codes.get_node(), step_size, zero_point)
             is_full = (high - low + 1).bit_count() == 1 and low in (0, zero_point - (high - low + 1) // 2)
             result[name] = ActivationGrid(low, high, zero_point, step_size, not is_full)
