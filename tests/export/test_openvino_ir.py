@@ -12,6 +12,7 @@ from torch import nn
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.errors import ExportError
 from llt_nncf.export import export_onnx
+from llt_nncf.export import export_openvino_directly
 from llt_nncf.export.openvino_ir import export_openvino
 from llt_nncf.validation.runners import OpenVinoRunner
 from tests.export.frozen_models import CHANNELS
@@ -97,3 +98,28 @@ def test_nothing_is_written_when_conversion_fails(tmp_path):
     with pytest.raises(ExportError, match=".xml"):
         export_openvino(broken, tmp_path / "model.ir")
     assert list(tmp_path.iterdir()) == [broken]
+
+
+def test_conversion_without_onnx_runs_in_integers_too(tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(16, 3, SIZE, SIZE)
+    model = calibrate(Classifier(), x, is_exact=True)
+    with torch.no_grad():
+        wanted = model(x).numpy()
+        runner = OpenVinoRunner(export_openvino_directly(model, x[:1], tmp_path / "model.xml"))
+        np.testing.assert_array_equal(model(x).numpy(), wanted)  # the model is left as it was
+    # A quantizer between convolution and addition is not rounded, and its error is at most half a step.
+    assert np.abs(runner.run(x.numpy()) - wanted).max() < 0.05 * np.abs(wanted).max()
+    kernels = [node.get_rt_info() for node in runner._compiled.get_runtime_model().get_ordered_ops()]
+    executed = [(info["layerType"].astype(str), info["runtimePrecision"].astype(str)) for info in kernels]
+    layers = [precision for kind, precision in executed if kind in ("Convolution", "FullyConnected")]
+    assert len(layers) == len(Classifier.policy_bits)
+    assert set(layers) <= {"u8", "i8"}
+
+
+def test_a_model_that_cannot_be_converted_is_named_and_left_as_it_was(tmp_path):
+    model = Classifier()
+    with pytest.raises(ExportError, match="model.xml: OpenVINO cannot convert"):
+        export_openvino_directly(model, torch.randn(1, 4, SIZE, SIZE), tmp_path / "model.xml")
+    assert list(tmp_path.iterdir()) == []
+    assert not any("forward" in vars(module) for module in model.modules())
