@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from llt_nncf.artifacts import DIGEST_KEY
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import Reference
+from llt_nncf.artifacts import graph_digest
 from llt_nncf.artifacts import weight_digest
 from llt_nncf.validation.exported_ir import ExportedIr
 from llt_nncf.validation.exported_model import ActivationGrid
@@ -82,7 +84,7 @@ def check_bit_widths(
 
 
 def check_weights(exported: ExportedModel | ExportedIr, reference: Reference) -> list[str]:
-    """Returns a sentence for every layer whose weights are not those that were frozen."""
+    """Returns a sentence for every layer whose weights are not those that were frozen, and for a changed ONNX file."""
     faults = []
     for name, digest in reference.weight_digests.items():
         tensor = exported.weights.get(name)
@@ -90,6 +92,10 @@ def check_weights(exported: ExportedModel | ExportedIr, reference: Reference) ->
             faults.append(f"Layer {name!r} of the reference has no integer weights in {exported.path.name}.")
         elif weight_digest(tensor.codes, tensor.step_size) != digest:
             faults.append(f"The weights of {name!r} in {exported.path.name} are not those of the frozen PyTorch model.")
+    if isinstance(exported, ExportedModel):
+        noted = exported.metadata.get(DIGEST_KEY)
+        if noted is not None and noted != graph_digest(exported.proto.graph):
+            faults.append(f"{exported.path.name} was changed since it was exported: its digest is another.")
     return faults
 
 

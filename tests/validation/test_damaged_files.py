@@ -17,6 +17,7 @@ from llt_nncf.artifacts import Reference
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import LltError
 from llt_nncf.validation import validate
+from llt_nncf.validation.bit_widths import check_weights
 from llt_nncf.validation.exported_ir import ExportedIr
 from llt_nncf.validation.exported_model import ExportedModel
 from llt_nncf.validation.runners import OnnxRuntimeRunner
@@ -102,6 +103,19 @@ def test_every_bit_of_a_weight_counts_in_the_bin_file(classifier, folder):
         path.write_bytes(changed)
         report = validate(classifier.reference, folder / "model.onnx", xml_path=folder / "model.xml", latency_rounds=0)
         assert "The weights of 'fc1' in model.xml are not those of the frozen PyTorch model." in report.faults
+
+
+def test_the_last_bit_of_every_constant_counts_in_the_onnx_file(classifier, folder):
+    path = folder / "model.onnx"
+    for tensor in onnx.load(path).graph.initializer:
+        proto = onnx.load(classifier.onnx_path)
+        (changed,) = (other for other in proto.graph.initializer if other.name == tensor.name)
+        data = bytearray(changed.raw_data)
+        data[0] ^= 1
+        changed.raw_data = bytes(data)
+        onnx.save(proto, path)
+        text = "model.onnx was changed since it was exported: its digest is another."
+        assert text in check_weights(ExportedModel(path), classifier.reference), tensor.name
 
 
 @pytest.mark.parametrize(("name", "load"), [("reference.npz", Reference.load), ("policy.json", BitPolicy.load)])

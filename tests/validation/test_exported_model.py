@@ -7,6 +7,7 @@ from onnx import TensorProto
 from onnx import helper
 from onnx import numpy_helper
 
+from llt_nncf.artifacts import DIGEST_KEY
 from llt_nncf.errors import ArtifactError
 from llt_nncf.validation import validate
 from llt_nncf.validation.exported_model import ExportedModel
@@ -52,6 +53,9 @@ def pack(proto, layer):
     ]
     for node in reversed(nodes):
         graph.node.insert(0, node)
+    # It is another file now, whose digest nobody has noted.
+    for entry in [entry for entry in proto.metadata_props if entry.key == DIGEST_KEY]:
+        proto.metadata_props.remove(entry)
 
 
 def saved(proto, folder):
