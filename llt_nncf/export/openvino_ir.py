@@ -33,8 +33,8 @@ def export_openvino(onnx_path: Path | str, xml_path: Path | str, *, packed: bool
 
     :param onnx_path: Written by ``export_onnx``, packed or not.
     :param xml_path: Ends in ``.xml``; the ``.bin`` stands beside it. Both appear when both are complete.
-    :param packed: Stores the weights at the bits of the policy that the ONNX file carries; without a policy at those
-        that they need.
+    :param packed: Stores the weights at the bits of the policy that the ONNX file carries, without a policy at those
+        that they need, and the ``.xml`` as short as OpenVINO reads it.
     :return: ``xml_path``.
     :raises ExportError: If the name is not an ``.xml`` file's, or the ONNX file cannot be read.
     """
@@ -60,4 +60,4 @@ def export_openvino(onnx_path: Path | str, xml_path: Path | str, *, packed: bool
         for key in (POLICY_KEY, VERSIONS_KEY, DIGEST_KEY):
             if key in metadata:
                 model.set_rt_info(metadata[key], key.split("."))
-        return save_openvino(model, xml_path)
+        return save_openvino(model, xml_path, minified=packed)

@@ -15,6 +15,8 @@ import onnx_ir as ir
 
 from llt_nncf.export.ir_graph import ConstantPool
 from llt_nncf.export.ir_graph import constant
+from llt_nncf.export.ir_graph import is_op
+from llt_nncf.export.ir_graph import producer
 
 # Eight neighbouring codes have the index (i, j, k), each 0 or 1. A plane has one byte for as many of them as its width
 # allows, in a shape that broadcasts against its divisors to (2, 2, 2).
@@ -30,7 +32,8 @@ def pack_weights(graph: ir.Graph, constants: ConstantPool, weight_bits: Mapping[
     Packs the int8 initializers ``<layer>/codes``; the tensors of these names are then computed from the packed ones.
 
     A layer takes ``num_bits * weight_count / 8`` bytes. Left as they are: layers of 8 bits, and layers so small that
-    unpacking would take more of the file than packing saves.
+    unpacking would take more of the file than packing saves. The grid of a bias becomes a product of the step sizes
+    that are there anyway, and shapes that anyone can infer are left out.
 
     :param graph: Changed in place; weights are lowered already.
     :param constants: Makes new initializers.
@@ -48,6 +51,11 @@ def pack_weights(graph: ir.Graph, constants: ConstantPool, weight_bits: Mapping[
         if (8 - stored_bits) * codes.size > 8 * _UNPACKING_BYTES:
             del graph.initializers[f"{layer}/codes"]
             unpacking.replace(value, layer, offsets, lowest, stored_bits)
+    for node in list(graph):
+        unpacking.multiply_bias_grid(node)
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = value.type = None
 
 
 def lowest_codes(codes: np.ndarray, num_bits: int, channel_axis: int) -> np.ndarray:
@@ -96,6 +104,19 @@ class _Unpacking:
         value.replace_all_uses_with(codes)
         codes.name = f"{layer}/codes"
 
+    def multiply_bias_grid(self, layer: ir.Node) -> None:
+        """Computes the step sizes of the bias of ``layer`` from those of its input and weights, if they are that."""
+        if not is_op(layer, "Conv", "ConvTranspose", "Gemm") or len(layer.inputs) < 3:
+            return
+        x, weight, bias = (producer(value, "DequantizeLinear") for value in layer.inputs)
+        if x is None or weight is None or bias is None:
+            return
+        input_step, weight_step, grid = (constant(dequantize.inputs[1]) for dequantize in (x, weight, bias))
+        if input_step is None or weight_step is None or grid is None:
+            return
+        if np.array_equal(weight_step * input_step, grid):
+            bias.replace_input_with(1, self._node("Mul", weight.inputs[1], x.inputs[1]))
+
     def _unpacked(self, layer: str, offsets: np.ndarray, num_bits: int) -> ir.Value:
         """Stores one plane for each power of two in ``num_bits``, the low bits of the codes in the widest."""
         padded = np.pad(offsets.ravel(), (0, -offsets.size % _GROUP)).astype(np.uint8).reshape(-1, 2, 2, 2)
@@ -112,7 +133,7 @@ class _Unpacking:
             shift += width
         return reduce(partial(self._node, "Add"), planes)
 
-    def _node(self, op_type: str, value: ir.Value, *others: ir.Value | np.ndarray) -> ir.Value:
+    def _node(self, op_type: str, value: ir.Value | None, *others: ir.Value | np.ndarray | None) -> ir.Value:
         number = np.int64 if op_type in ("Reshape", "Slice") else np.int32
         constants = [
             self._constants.share(other.astype(number)) if isinstance(other, np.ndarray) else other for other in others
