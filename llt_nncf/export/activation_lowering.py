@@ -24,8 +24,8 @@ SIGNED_ZERO_POINT = 128
 NARROWED = "narrowed by the bounds of the activation function"
 
 # They move elements or pick the largest, so they commute with dequantization.
-_MOVEMENTS: tuple[str, ...] = ("Concat", "Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze")
-_MOVEMENTS += ("Transpose", "Unsqueeze")
+_MOVEMENTS: tuple[str, ...] = ("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool")
+_MOVEMENTS += ("Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze")
 
 
 def lower_activations(graph: ir.Graph, constants: ConstantPool) -> None:
@@ -109,8 +109,7 @@ def _dequantize_late(node: ir.Node) -> None:
     dequantizes = [producer(value, "DequantizeLinear") for value in data]
     grids = {tuple(dequantize.inputs[1:]) if dequantize else None for dequantize in dequantizes}
     grid = grids.pop()
-    # The second output of MaxPool is positions.
-    if grid is None or grids or (node.op_type == "MaxPool" and len(node.outputs) > 1):
+    if grid is None or grids or not _moves_codes(node, dequantizes[0]):
         return
     for index, dequantize in enumerate(dequantizes):
         node.replace_input_with(index, dequantize.inputs[0] if dequantize else None)
@@ -123,3 +122,15 @@ def _dequantize_late(node: ir.Node) -> None:
         node.append(new)
         for use in uses:
             use.node.replace_input_with(use.idx, new.outputs[0])
+
+
+def _moves_codes(node: ir.Node, dequantize: ir.Node | None) -> bool:
+    """Whether this use of an op that may move elements does so, and is better done on codes."""
+    if node.op_type == "MaxPool":
+        return len(node.outputs) == 1  # The second output is positions.
+    if node.op_type == "Resize":
+        return attributes(node).get("mode", "nearest") == "nearest"
+    # OpenVINO runs a convolution in float if codes are transposed right behind their quantizer (measured with 2026.4.1).
+    # ONNX Runtime moves the dequantization there by itself.
+    is_fresh = dequantize is not None and producer(dequantize.inputs[0], "QuantizeLinear", "Clip") is not None
+    return not (node.op_type == "Transpose" and is_fresh)
