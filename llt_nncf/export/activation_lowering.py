@@ -130,7 +130,8 @@ def _moves_codes(node: ir.Node, dequantize: ir.Node | None) -> bool:
         return len(node.outputs) == 1  # The second output is positions.
     if node.op_type == "Resize":
         return attributes(node).get("mode", "nearest") == "nearest"
-    # OpenVINO runs a convolution in float if codes are transposed right behind their quantizer (measured with 2026.4.1).
-    # ONNX Runtime moves the dequantization there by itself.
+    # OpenVINO runs a convolution in float if its codes are transposed right behind their quantizer (measured with
+    # 2026.4.1). ONNX Runtime moves the dequantization there by itself.
     is_fresh = dequantize is not None and producer(dequantize.inputs[0], "QuantizeLinear", "Clip") is not None
-    return not (node.op_type == "Transpose" and is_fresh)
+    feeds_convolution = any(is_op(use.node, "Conv", "ConvTranspose") for use in node.outputs[0].uses())
+    return not (node.op_type == "Transpose" and is_fresh and feeds_convolution)

@@ -54,7 +54,7 @@ def calibrate(model: nn.Module, x: Tensor, *, is_exact: bool) -> nn.Module:
 
     def set_step_size(module: FrozenActivationQuantizer, arguments: tuple[Tensor, ...]) -> None:
         qmax = integer_range(module.num_bits, signed=module.signed)[1]
-        exponent = torch.log2(0.7 * arguments[0].abs().max() / qmax)
+        exponent = torch.log2((0.7 * arguments[0].abs().max() / qmax).clamp(min=2.0**-20))
         module.step_size.copy_(2.0 ** (exponent.round() if is_exact else exponent))
 
     hooks = [

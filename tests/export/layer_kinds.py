@@ -209,6 +209,14 @@ KINDS: dict[str, Callable[[Grid, nn.Module, str], nn.Module]] = {
     "moved": lambda *at: Single(*at, (C, C // 2, 3, 3), before=_moved, padding=1),
 }
 
+# Functions that the engines approximate, each in its own way, or that are not monotone.
+FLOAT_KINDS: dict[str, Callable[[Grid, nn.Module, str], nn.Module]] = {
+    "hardswish": lambda *at: Single(*at, _CONV, activation=F.hardswish),
+    "hardsigmoid": lambda *at: Single(*at, _CONV, activation=F.hardsigmoid),
+    "silu": lambda *at: Single(*at, _CONV, activation=F.silu),
+    "gelu": lambda *at: Single(*at, _CONV, activation=F.gelu),
+}
+
 
 class Patterns(nn.Module):
     """All kinds behind one input quantizer, each an output of its own."""

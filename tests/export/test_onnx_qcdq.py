@@ -1,6 +1,5 @@
 """Exported models against the frozen PyTorch module, in both engines and in integer steps."""
 
-import itertools
 import json
 
 import numpy as np
@@ -15,87 +14,17 @@ from llt_nncf.artifacts import BitPolicy
 from llt_nncf.errors import ExportError
 from llt_nncf.export import export_float_onnx
 from llt_nncf.export import export_onnx
-from llt_nncf.functional import integer_range
-from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.quantizers import FrozenWeight
 from llt_nncf.validation.exported_model import ExportedModel
 from llt_nncf.validation.runners import OnnxRuntimeRunner
 from llt_nncf.validation.runners import OpenVinoRunner
-from tests.export.frozen_models import CHANNELS
 from tests.export.frozen_models import SIZE
 from tests.export.frozen_models import Classifier
 from tests.export.frozen_models import Layer
-from tests.export.frozen_models import Patterns
 from tests.export.frozen_models import calibrate
 from tests.export.frozen_models import quantizer
 
 ENGINES = (OnnxRuntimeRunner, OpenVinoRunner)
-CASES = list(itertools.product(range(2, 9), (False, True), (False, True)))
-
-
-def case_id(case) -> str:
-    num_bits, signed, per_channel = case
-    return f"{num_bits}bit-{'signed' if signed else 'unsigned'}-{'channel' if per_channel else 'tensor'}"
-
-
-def make_patterns(case, folder, *, is_exact):
-    torch.manual_seed(0)
-    num_bits, signed, per_channel = case
-    x = torch.randn(3, CHANNELS, SIZE, SIZE)
-    model = Patterns(num_bits=num_bits, signed=signed, per_channel=per_channel, is_exact=is_exact)
-    model = calibrate(model, x, is_exact=is_exact)
-    path = export_onnx(model, x[:1], folder / "model.onnx", output_names=Patterns.outputs)
-    with torch.no_grad():
-        return model, path, x.numpy(), [output.numpy() for output in model(x)]
-
-
-@pytest.fixture(scope="module", params=CASES, ids=case_id)
-def exact(request, tmp_path_factory):
-    return make_patterns(request.param, tmp_path_factory.mktemp("exact"), is_exact=True)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_power_of_two_steps_are_exact_and_every_layer_runs_in_integers(exact, engine):
-    model, path, x, wanted = exact
-    runner = engine(path)
-    found = runner.run_outputs(x, Patterns.outputs)
-    differences = {name: float(np.abs(a - b).max()) for name, a, b in zip(Patterns.outputs, found, wanted, strict=True)}
-    assert differences == dict.fromkeys(Patterns.outputs, 0.0)
-    # Not exact for want of anything to compute.
-    assert all(len(np.unique(output)) > 1 for output in wanted)
-    layers = [module.frozen_weight.name for module in model.modules() if isinstance(module, Layer)]
-    kernels = runner.kernels(layers)
-    assert {name: kernels[name] for name in layers if not kernels[name][1]} == {}
-
-
-def test_codes_and_bounds_fit_the_bit_width(exact):
-    model, path, _, _ = exact
-    exported = ExportedModel(path)
-    for module in model.modules():
-        if isinstance(module, FrozenWeight):
-            np.testing.assert_array_equal(exported.weights[module.name].codes, module.codes.numpy())
-            np.testing.assert_array_equal(exported.weights[module.name].step_size.ravel(), module.step_size.flatten())
-        if isinstance(module, FrozenActivationQuantizer):
-            grid = exported.activations[module.name]
-            bounds = (grid.low - grid.zero_point, grid.high - grid.zero_point)
-            assert bounds == integer_range(module.num_bits, signed=module.signed)
-
-
-@pytest.mark.parametrize("case", [(8, False, True), (5, True, False), (3, False, True)], ids=case_id)
-@pytest.mark.parametrize("engine", ENGINES)
-def test_ordinary_steps_are_within_one_step_of_the_output_grid(case, engine, tmp_path):
-    model, path, x, wanted = make_patterns(case, tmp_path, is_exact=False)
-    found = dict(zip(Patterns.outputs, engine(path).run_outputs(x, Patterns.outputs), strict=True))
-    for name, output in zip(Patterns.outputs, wanted, strict=True):
-        if name in ("linear", "pool_fc"):
-            # Floats: the accumulator's step, and for pool_fc up to one step of the pool's quantizer per input channel.
-            layer = model.net["fc" if name == "pool_fc" else name]
-            weights = layer.frozen_weight.codes.double() * layer.frozen_weight.step_size
-            spread = weights.abs().sum(1) if name == "pool_fc" else layer.frozen_weight.step_size.flatten().double()
-            limit = (layer.source[0].step_size * spread).numpy()
-        else:
-            limit = float(model.net["sum_q" if name == "add" else f"{name}_q"].step_size)
-        assert np.all(np.abs(found[name] - output) <= limit * (1 + 1e-5)), name
 
 
 @pytest.fixture(scope="module")
