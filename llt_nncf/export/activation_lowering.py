@@ -47,6 +47,8 @@ def lower_activations(graph: ir.Graph, constants: ConstantPool) -> None:
             calls[name] += 1
     for node in list(graph):
         _dequantize_late(node)
+    for node in list(graph):
+        _keep_weights_in_float(node, constants)
 
 
 def _write_qcdq(node: ir.Node, constants: ConstantPool, name: str) -> None:
@@ -135,3 +137,23 @@ def _moves_codes(node: ir.Node, dequantize: ir.Node | None) -> bool:
     is_fresh = dequantize is not None and producer(dequantize.inputs[0], "QuantizeLinear", "Clip") is not None
     feeds_convolution = any(is_op(use.node, "Conv", "ConvTranspose") for use in node.outputs[0].uses())
     return not (node.op_type == "Transpose" and is_fresh and feeds_convolution)
+
+
+def _keep_weights_in_float(node: ir.Node, constants: ConstantPool) -> None:
+    """
+    Keeps ONNX Runtime from rounding a layer's float weights to int8, which it does between quantizers (1.32).
+
+    It looks for a DequantizeLinear directly in front of the layer. Twice the step size, halved again, are the same
+    numbers.
+    """
+    if not is_op(node, "Conv", "ConvTranspose", "Gemm", "MatMul") or constant(node.inputs[1]) is None:
+        return
+    dequantize = producer(node.inputs[0], "DequantizeLinear")
+    step_size = constant(dequantize.inputs[1]) if dequantize else None
+    if dequantize is None or step_size is None:
+        return
+    name = node.name or node.op_type
+    grid = [constants.share(step_size * np.float32(2)), dequantize.inputs[2]]
+    doubled = insert_before(node, "DequantizeLinear", [dequantize.inputs[0], *grid], name=f"{name}/doubled")
+    half = constants.share(np.array(0.5, np.float32))
+    node.replace_input_with(0, insert_before(node, "Mul", [doubled, half], name=f"{name}/halved"))
