@@ -24,7 +24,7 @@ SIGNED_ZERO_POINT = 128
 NARROWED = "narrowed by the bounds of the activation function"
 
 # They move elements or pick the largest, so they commute with dequantization.
-_MOVEMENTS: tuple[str, ...] = ("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool")
+_MOVEMENTS: tuple[str, ...] = ("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad")
 _MOVEMENTS += ("Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze")
 
 
@@ -46,9 +46,10 @@ def lower_activations(graph: ir.Graph, constants: ConstantPool) -> None:
             _write_qcdq(node, constants, f"{name}#{calls[name]}" if calls[name] else name)
             calls[name] += 1
     for node in list(graph):
+        _pad_codes(node, constants)
         _dequantize_late(node)
     for node in list(graph):
-        _keep_weights_in_float(node, constants)
+        _keep_in_float(node, constants)
 
 
 def _write_qcdq(node: ir.Node, constants: ConstantPool, name: str) -> None:
@@ -95,6 +96,34 @@ def _bounds(activation: ir.Node) -> tuple[float, float] | None:
     return low, high
 
 
+def _pad_codes(node: ir.Node, constants: ConstantPool) -> None:
+    """
+    Lets zero padding work on codes, whose zero is the zero point; that of an average pooling is a node of its own then.
+
+    OpenVINO (2026.4.1) counts the padding of an average over signed codes as the smallest code, and not as zero.
+    """
+    dequantize = producer(node.inputs[0], "DequantizeLinear") if is_op(node, "Pad", "AveragePool") else None
+    if dequantize is None or node.outputs[0].is_graph_output():
+        return
+    zero_point = dequantize.inputs[2]
+    if is_op(node, "Pad"):
+        fill = node.inputs[2] if len(node.inputs) > 2 else None
+        array = np.zeros(1) if fill is None else constant(fill)
+        if attributes(node).get("mode", "constant") == "constant" and array is not None and not array.any():
+            # _dequantize_late puts it in front of the dequantization.
+            node.resize_inputs(max(3, len(node.inputs)))
+            node.replace_input_with(2, zero_point)
+        return
+    pads = np.asarray(attributes(node).get("pads", ()), np.int64)
+    if pads.any() and attributes(node).get("count_include_pad", 0):
+        begin, end = np.split(pads, 2)
+        all_pads = constants.share(np.concatenate([[0, 0], begin, [0, 0], end]).astype(np.int64))
+        padded = insert_before(node, "Pad", [dequantize.inputs[0], all_pads, zero_point], name=f"{node.name}/pad")
+        late = insert_before(node, "DequantizeLinear", [padded, *dequantize.inputs[1:]], name=f"{node.name}/dequantize")
+        node.replace_input_with(0, late)
+        node.attributes["pads"] = ir.AttrInt64s("pads", np.zeros_like(pads).tolist())
+
+
 def _dequantize_late(node: ir.Node) -> None:
     """
     Lets an op that only moves elements work on the codes, so that the layer behind it reads a DequantizeLinear.
@@ -132,6 +161,11 @@ def _moves_codes(node: ir.Node, dequantize: ir.Node | None) -> bool:
         return len(node.outputs) == 1  # The second output is positions.
     if node.op_type == "Resize":
         return attributes(node).get("mode", "nearest") == "nearest"
+    if node.op_type == "Pad":
+        fill = node.inputs[2] if len(node.inputs) > 2 else None
+        return dequantize is not None and (
+            attributes(node).get("mode", "constant") != "constant" or fill is dequantize.inputs[2]
+        )
     # OpenVINO runs a convolution in float if its codes are transposed right behind their quantizer (measured with
     # 2026.4.1). ONNX Runtime moves the dequantization there by itself.
     is_fresh = dequantize is not None and producer(dequantize.inputs[0], "QuantizeLinear", "Clip") is not None
@@ -139,16 +173,17 @@ def _moves_codes(node: ir.Node, dequantize: ir.Node | None) -> bool:
     return not (node.op_type == "Transpose" and is_fresh and feeds_convolution)
 
 
-def _keep_weights_in_float(node: ir.Node, constants: ConstantPool) -> None:
+def _keep_in_float(node: ir.Node, constants: ConstantPool) -> None:
     """
-    Keeps ONNX Runtime from rounding a layer's float weights to int8, which it does between quantizers (1.32).
+    Keeps ONNX Runtime (1.32) from what it does wrong between quantizers, by the float kernel.
 
-    It looks for a DequantizeLinear directly in front of the layer. Twice the step size, halved again, are the same
+    It rounds a layer's float weights to int8, and divides averages by the wrong count where a pooling in ceil mode
+    leaves the input. It looks for a DequantizeLinear directly in front; twice the step size, halved again, are the same
     numbers.
     """
-    if not is_op(node, "Conv", "ConvTranspose", "Gemm", "MatMul") or constant(node.inputs[1]) is None:
-        return
-    dequantize = producer(node.inputs[0], "DequantizeLinear")
+    is_pooling = is_op(node, "AveragePool") and attributes(node).get("ceil_mode", 0)
+    is_layer = is_op(node, "Conv", "ConvTranspose", "Gemm", "MatMul") and constant(node.inputs[1]) is not None
+    dequantize = producer(node.inputs[0], "DequantizeLinear") if is_pooling or is_layer else None
     step_size = constant(dequantize.inputs[1]) if dequantize else None
     if dequantize is None or step_size is None:
         return

@@ -172,7 +172,7 @@ class Permuted(Single):
         self.between = between
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.between(-x.permute(0, 2, 3, 1).neg() / 2).permute(0, 3, 1, 2))
+        return super().forward(self.between(x.permute(0, 2, 3, 1) / 2).permute(0, 3, 1, 2))
 
 
 def _moved(x: Tensor) -> Tensor:
@@ -200,6 +200,8 @@ KINDS: dict[str, Callable[[Grid, nn.Module, str], nn.Module]] = {
     "concat_grids": lambda *at: Concat(*at, is_unified=False),
     "max_pool": lambda *at: Single(*at, _CONV, before=lambda x: F.max_pool2d(x, 2, 1)),
     "avg_pool": lambda *at: Pooled(*at, lambda x: F.avg_pool2d(x, 2), _CONV),
+    "padded_pool": lambda *at: Pooled(*at, lambda x: F.avg_pool2d(x, 2, 1, 1), _CONV),
+    "ceil_pool": lambda *at: Pooled(*at, lambda x: F.avg_pool2d(x, 4, 4, ceil_mode=True), (C, C, 1, 1)),
     "adaptive_pool": lambda *at: Pooled(*at, lambda x: F.adaptive_avg_pool2d(x, 3), _CONV),
     "pool_fc": lambda *at: Pooled(*at, lambda x: x[..., :4, :4].mean([2, 3]), (10, C)),
     "squeeze_excite": SqueezeExcite,

@@ -83,7 +83,9 @@ def test_power_of_two_steps_are_exact_and_every_layer_runs_in_integers(exact, en
     grid, model, path, x, wanted = exact
     runner = engine(path)
     for found in (runner.run_outputs(x, model.outputs), without_optimizations(path, engine, x, model.outputs)):
-        differences = {name: float(np.abs(a - b).max()) for name, a, b in zip(model.outputs, found, wanted, strict=True)}
+        differences = {
+            name: float(np.abs(a - b).max()) for name, a, b in zip(model.outputs, found, wanted, strict=True)
+        }
         assert differences == dict.fromkeys(model.outputs, 0.0)
     assert_kernels(model, runner, engine, grid)
 
@@ -124,7 +126,18 @@ def test_functions_that_engines_approximate_are_within_one_step_and_at_ties_only
 @pytest.mark.parametrize("engine", ENGINES)
 def test_ordinary_steps_are_within_one_step_of_the_output_grid(grid, engine, tmp_path):
     # Of one layer each: a tie in front of a second one would be as many steps as its weight.
-    names = ("plain", "depthwise", "grouped", "strided", "dilated", "no_bias", "transposed", "conv1d", "conv3d", "linear")
+    names = (
+        "plain",
+        "depthwise",
+        "grouped",
+        "strided",
+        "dilated",
+        "no_bias",
+        "transposed",
+        "conv1d",
+        "conv3d",
+        "linear",
+    )
     names += ("linear_3d", "relu6", "add", "max_pool", "moved")
     model, path, x, wanted = make_patterns(grid, tmp_path, {name: KINDS[name] for name in names})
     found = engine(path).run_outputs(x, model.outputs)
