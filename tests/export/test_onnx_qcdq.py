@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from llt_nncf.artifacts import BitPolicy
 from llt_nncf.errors import ExportError
 from llt_nncf.export import export_float_onnx
 from llt_nncf.export import export_onnx
+from llt_nncf.export.onnx_qcdq import lower_to_qcdq
 from llt_nncf.quantizers import FrozenWeight
 from llt_nncf.validation.exported_model import ExportedModel
 from llt_nncf.validation.runners import OnnxRuntimeRunner
@@ -218,8 +220,74 @@ def test_activation_step_per_channel_is_refused(tmp_path):
     fails(Quantized([[[0.1]], [[0.2]], [[0.3]], [[0.4]]]), tmp_path, "'first' .*one constant positive step size")
 
 
-def test_step_that_is_not_positive_is_refused(tmp_path):
-    fails(Quantized(0.0), tmp_path, "'first' .*one constant positive step size")
+@pytest.mark.parametrize("step_size", [0.0, -0.1, float("nan"), float("inf")])
+def test_step_that_is_not_positive_is_refused(step_size, tmp_path):
+    fails(Quantized(step_size), tmp_path, "'first' .*one constant positive step size")
+
+
+@pytest.mark.parametrize("step_size", [0.0, -0.1, float("nan"), float("inf")])
+def test_weight_step_that_is_not_positive_is_refused(step_size, tmp_path):
+    model = Quantized()
+    model.conv.frozen_weight.step_size[1] = step_size
+    fails(model, tmp_path, "'conv' .*positive step sizes")
+
+
+def test_bias_that_is_no_number_is_refused(tmp_path):
+    model = Quantized()
+    model.conv.bias.data[1] = float("nan")
+    fails(model, tmp_path, "'conv' .*bias of channel 1 is nan")
+
+
+def test_step_that_the_model_computes_is_refused(tmp_path):
+    class Model(Quantized):
+        def forward(self, x):
+            self.q.step_size = x.abs().max() / 127
+            return self.conv(self.q(x))
+
+    fails(Model(), tmp_path, "'first' .*computed in the graph")
+
+
+def test_layer_whose_sums_may_exceed_int32_is_refused(tmp_path):
+    class Model(nn.Module):
+        def __init__(self, inputs):
+            super().__init__()
+            self.q = quantizer("q", 8)
+            self.weight = FrozenWeight(torch.full((1, inputs), 127), torch.ones(1), num_bits=8, name="wide")
+
+        def forward(self, x):
+            return F.linear(self.q(F.pad(x.flatten(1), (0, self.weight.codes.shape[1] - 144))), self.weight())
+
+    fits = (2**31 - 1) // (255 * 127)
+    fails(Model(fits + 1), tmp_path, r"'wide' \(Gemm\): its sums may come to 2.15e\+09 steps")
+    export_onnx(Model(fits).eval(), torch.randn(1, 4, 6, 6), tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bounds_that_the_model_computes_stay_a_clip_in_front_of_the_quantizer(engine, tmp_path):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q = quantizer("q", 4, True)
+
+        def forward(self, x):
+            return self.q(torch.clamp(x, max=x.mean()))
+
+    x = torch.randint(-64, 64, (4, 8, 2)) / 64
+    path = export_onnx(Model().eval(), x[:1], tmp_path / "m.onnx")
+    np.testing.assert_array_equal(engine(path).run(x.numpy()), Model()(x).numpy())
+
+
+def test_quantizer_in_a_branch_is_refused_by_name():
+    helper = onnx.helper
+    inner = helper.make_node("FakeQuantize", ["x", "step"], ["y"], domain="llt", name="inner", num_bits=8, signed=1)
+    branch = helper.make_graph([inner], "b", [], [helper.make_tensor_value_info("y", 1, None)])
+    node = helper.make_node("If", ["condition"], ["z"], then_branch=branch, else_branch=branch)
+    inputs = [helper.make_tensor_value_info("x", 1, [1]), helper.make_tensor_value_info("condition", 9, [])]
+    step = numpy_helper.from_array(np.float32(0.1), "step")
+    graph = helper.make_graph([node], "g", inputs, [helper.make_tensor_value_info("z", 1, None)], [step])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("llt", 1)]
+    with pytest.raises(ExportError, match=r"'inner' \(llt::FakeQuantize\).*branches"):
+        lower_to_qcdq(ir.from_proto(helper.make_model(graph, opset_imports=imports)))
 
 
 def test_layers_of_one_name_are_refused(tmp_path):
