@@ -1,8 +1,8 @@
-# make demo   runs the digits sample through all stages into out/digits
-# make test   lint, types and tests
-# make test-slow  the tests that take minutes: torchvision's classifiers and more
-# make env    the environment that all need; built once for each state of constraints.txt, setup.py and Python
-# make clean  removes what the others wrote, but for the environment
+# make demo       runs the digits sample through all stages into out/digits
+# make test       lint, types and tests
+# make test-slow  the tests that take minutes: the classifiers of docs/models.md
+# make env        the environment that all need; built once for each state of constraints.txt, setup.py and Python
+# make clean      removes what the others wrote, but for the environment
 #
 # PYTHON       the Python to build the environment with, 3.10 to 3.13
 # LLT_ENV_DIR  where environments are kept; several checkouts may share it

@@ -137,6 +137,6 @@ def _check_accumulator(node: ir.Node) -> None:
     largest = int(np.abs(codes.astype(np.int64)).sum(axis=others).max()) * largest_code
     largest += 0 if bias_codes is None else int(np.abs(bias_codes.astype(np.int64)).max())
     if largest > INT32_MAX:
-        msg = f"{describe(node)}: its sums may come to {largest:.3g} steps, and int32 kernels hold {INT32_MAX}. Split the "
+        msg = f"{describe(node)}: its sums may come to {largest:.3g} steps, and int32 holds {INT32_MAX}. Split the "
         msg += "layer, or give it fewer bits."
         raise ExportError(msg)

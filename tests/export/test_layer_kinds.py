@@ -64,7 +64,7 @@ def without_optimizations(path, engine, x, names):
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return session.run(names, {session.get_inputs()[0].name: x})
     # What OpenVINO 2026.4.1 has: no integer kernels, no code generated for chains of small operators, and no rounding
-    # of a linear layer's input to 8 bits at run time, which it does to those that have integer weights but float inputs.
+    # of linear layers' inputs to 8 bits at run time, which it does where the weights are integers and the input is not.
     options = {"INFERENCE_PRECISION_HINT": "f32", "LP_TRANSFORMS_MODE": False, "SNIPPETS_MODE": "DISABLE"}
     options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
     model = ov.Core().read_model(export_openvino(path, path.with_suffix(".xml")))
@@ -95,6 +95,11 @@ def test_codes_and_bounds_fit_the_bit_width(exact):
     constant = {name for name, output in zip(model.outputs, wanted, strict=True) if len(np.unique(output)) == 1}
     assert constant <= {"reused", "squeeze_excite"}
     exported = ExportedModel(path)
+    assert {name: exported.quantizers_feeding(name) for name in ("moved", "concat", "permuted")} == {
+        "moved": ("model/in|0",),
+        "concat": ("concat/left|0", "concat/left|0#1"),
+        "permuted": ("permuted/in|0",),
+    }
     for module in model.modules():
         if isinstance(module, FrozenWeight):
             np.testing.assert_array_equal(exported.weights[module.name].codes, module.codes.numpy())
