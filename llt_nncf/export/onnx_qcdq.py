@@ -25,7 +25,7 @@ from llt_nncf.export.ir_graph import ConstantPool
 from llt_nncf.export.ir_graph import describe
 from llt_nncf.export.layer_lowering import lower_biases
 from llt_nncf.export.layer_lowering import lower_weights
-from llt_nncf.export.size_arithmetic import plain_size_arithmetic
+from llt_nncf.export.plain_tracing import plain_tracing
 from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.quantizers import FrozenWeight
 
@@ -126,14 +126,11 @@ def _trace(
     inputs = list(input_names or (["input"] if count == 1 else [f"input_{i}" for i in range(count)]))
     outputs = list(output_names or ["output"])
     is_frozen = any(isinstance(module, FrozenWeight | FrozenActivationQuantizer) for module in model.modules())
-    with warnings.catch_warnings(), torch.no_grad(), plain_size_arithmetic(), tempfile.TemporaryDirectory() as folder:
+    with warnings.catch_warnings(), torch.no_grad(), plain_tracing(), tempfile.TemporaryDirectory() as folder:
         traced = Path(folder) / "traced.onnx"
         # PyTorch would rather have us use the exporter that cannot take these models.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding - Only steps=1", UserWarning)
-        # The fused kernel of nn.MultiheadAttention has no ONNX form, and would skip the quantizers inside.
-        is_fused = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
         try:
             torch.onnx.export(
                 model,
@@ -149,8 +146,6 @@ def _trace(
         except (torch.onnx.OnnxExporterError, AssertionError) as error:
             msg = f"PyTorch cannot export the model: {error}"
             raise ExportError(msg) from error
-        finally:
-            torch.backends.mha.set_fastpath_enabled(is_fused)
         return onnx.load(traced)
 
 

@@ -1,4 +1,4 @@
-"""Keeps arithmetic with tensor sizes out of NNCF's sight while a model is traced."""
+"""What keeps a tracer from seeing the quantizers where they belong, out of the way for a while."""
 
 import functools
 from collections.abc import Callable
@@ -13,9 +13,11 @@ _OPERATORS = [f"__{side}{name}__" for name in ("add", "sub", "mul", "floordiv", 
 
 
 @contextmanager
-def plain_size_arithmetic() -> Iterator[None]:
+def plain_tracing() -> Iterator[None]:
     """
-    Lets ``x.size(0) * 2`` be computed by PyTorch's own operators as long as the context lasts.
+    Lets attention be computed by its single operations, and ``x.size(0) * 2`` by PyTorch's own operators.
+
+    ``nn.MultiheadAttention`` would go by a fused kernel, which has no ONNX form and skips the quantizers inside.
 
     While a model is traced its sizes are tensors. NNCF, which has a subclass of ``torch.Tensor`` with operators of its
     own and tells the calls in a module by counting them, would count these too, and put the quantizer of a product of
@@ -27,11 +29,14 @@ def plain_size_arithmetic() -> Iterator[None]:
         for name in _OPERATORS
         if hasattr(operator := vars(kind).get(name), "_original_op")
     }
+    is_fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     for (kind, name), operator in wrapped.items():
         setattr(kind, name, _plain_for_sizes(operator))
     try:
         yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(is_fused)
         for (kind, name), operator in wrapped.items():
             setattr(kind, name, operator)
 
