@@ -11,7 +11,6 @@ from llt_nncf.export.ir_graph import attributes
 from llt_nncf.export.ir_graph import constant
 from llt_nncf.export.ir_graph import describe
 from llt_nncf.export.ir_graph import insert_before
-from llt_nncf.export.ir_graph import is_only_read_by
 from llt_nncf.export.ir_graph import is_op
 from llt_nncf.export.ir_graph import producer
 from llt_nncf.export.ir_graph import replace
@@ -65,7 +64,7 @@ def _write_qcdq(node: ir.Node, constants: ConstantPool, name: str) -> None:
     # Rounding is monotone: bounds in front of the quantizer become bounds on its codes, and saturation does the rest.
     activation = producer(x, "Relu", "Clip")
     bounds = activation and _bounds(activation)
-    if activation is not None and bounds is not None and is_only_read_by(activation.outputs[0], node):
+    if activation is not None and bounds is not None and _is_only_quantized(activation.outputs[0]):
         codes_of_bounds = np.rint(np.asarray(bounds, np.float32) / step_size)
         low, high = (int(code) for code in np.clip(codes_of_bounds, low, high))
         x = activation.inputs[0]
@@ -79,6 +78,10 @@ def _write_qcdq(node: ir.Node, constants: ConstantPool, name: str) -> None:
             clip.doc_string = NARROWED
     codes.name = f"{name}/codes"
     replace(node, insert_before(node, "DequantizeLinear", [codes, *grid], name=f"{name}/dequantize"))
+
+
+def _is_only_quantized(value: ir.Value) -> bool:
+    return not value.is_graph_output() and all(is_op(use.node, "FakeQuantize", domain="llt") for use in value.uses())
 
 
 def _bounds(activation: ir.Node) -> tuple[float, float] | None:
@@ -103,10 +106,12 @@ def _pad_codes(node: ir.Node, constants: ConstantPool) -> None:
     OpenVINO (2026.4.1) counts the padding of an average over signed codes as the smallest code, and not as zero.
     """
     dequantize = producer(node.inputs[0], "DequantizeLinear") if is_op(node, "Pad", "AveragePool") else None
-    if dequantize is None or node.outputs[0].is_graph_output():
+    if dequantize is None:
         return
     zero_point = dequantize.inputs[2]
     if is_op(node, "Pad"):
+        if node.outputs[0].is_graph_output():
+            return
         fill = node.inputs[2] if len(node.inputs) > 2 else None
         array = np.zeros(1) if fill is None else constant(fill)
         if attributes(node).get("mode", "constant") == "constant" and array is not None and not array.any():
