@@ -1,7 +1,8 @@
-# make demo   runs the digits sample through all stages into out/digits
-# make test   lint, types and tests
-# make env    the environment that both need; built once for each state of constraints.txt, setup.py and Python
-# make clean  removes what the others wrote, but for the environment
+# make demo       runs the digits sample through all stages into out/digits
+# make test       lint, types and tests
+# make test-slow  the tests that take minutes: the classifiers of docs/models.md
+# make env        the environment that all need; built once for each state of constraints.txt, setup.py and Python
+# make clean      removes what the others wrote, but for the environment
 #
 # PYTHON       the Python to build the environment with, 3.10 to 3.13
 # LLT_ENV_DIR  where environments are kept; several checkouts may share it
@@ -26,7 +27,7 @@ env_key := $(shell $(PYTHON) -c 'import hashlib, sys; \
 env := $(LLT_ENV_DIR)/$(env_key)
 python := "$(env)/bin/python"
 
-.PHONY: env demo test lint clean
+.PHONY: env demo test test-slow lint clean
 
 # Built in a folder of its own name; the link to it is made last, so that only a finished environment has one.
 # Environments that nobody used for an hour are removed, unfinished ones too. Python's -I keeps PYTHONPATH out of pip.
@@ -55,6 +56,9 @@ demo: env
 
 test: lint
 	$(python) -m pytest
+
+test-slow: env
+	$(python) -m pytest -m slow
 
 lint: env
 	$(python) -m ruff check .

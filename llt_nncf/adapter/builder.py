@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from nncf import NNCFConfig
 from nncf.config.extractors import extract_range_init_params
 from nncf.torch.algo_selector import PT_COMPRESSION_ALGORITHMS
@@ -56,6 +57,8 @@ class LltQuantizationBuilder(QuantizationBuilder):
         self._range_init_params = None if params is None else PTRangeInitParams(**params)
 
     def _get_quantizer_setup(self, target_model: NNCFNetwork) -> PTQuantizerSetup:
+        # In evaluation without gradients nn.MultiheadAttention would go by one fused kernel, past all its quantizers.
+        torch.backends.mha.set_fastpath_enabled(False)
         setup = super()._get_quantizer_setup(target_model)
         assign_candidates(
             setup,

@@ -11,7 +11,6 @@ from llt_nncf.export.ir_graph import attributes
 from llt_nncf.export.ir_graph import constant
 from llt_nncf.export.ir_graph import describe
 from llt_nncf.export.ir_graph import insert_before
-from llt_nncf.export.ir_graph import is_only_read_by
 from llt_nncf.export.ir_graph import is_op
 from llt_nncf.export.ir_graph import producer
 from llt_nncf.export.ir_graph import replace
@@ -24,8 +23,8 @@ SIGNED_ZERO_POINT = 128
 NARROWED = "narrowed by the bounds of the activation function"
 
 # They move elements or pick the largest, so they commute with dequantization.
-_MOVEMENTS: tuple[str, ...] = ("Concat", "Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze")
-_MOVEMENTS += ("Transpose", "Unsqueeze")
+_MOVEMENTS: tuple[str, ...] = ("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad")
+_MOVEMENTS += ("Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze")
 
 
 def lower_activations(graph: ir.Graph, constants: ConstantPool) -> None:
@@ -46,7 +45,10 @@ def lower_activations(graph: ir.Graph, constants: ConstantPool) -> None:
             _write_qcdq(node, constants, f"{name}#{calls[name]}" if calls[name] else name)
             calls[name] += 1
     for node in list(graph):
+        _pad_codes(node, constants)
         _dequantize_late(node)
+    for node in list(graph):
+        _keep_in_float(node, constants)
 
 
 def _write_qcdq(node: ir.Node, constants: ConstantPool, name: str) -> None:
@@ -62,7 +64,7 @@ def _write_qcdq(node: ir.Node, constants: ConstantPool, name: str) -> None:
     # Rounding is monotone: bounds in front of the quantizer become bounds on its codes, and saturation does the rest.
     activation = producer(x, "Relu", "Clip")
     bounds = activation and _bounds(activation)
-    if activation is not None and bounds is not None and is_only_read_by(activation.outputs[0], node):
+    if activation is not None and bounds is not None and _is_only_quantized(activation.outputs[0]):
         codes_of_bounds = np.rint(np.asarray(bounds, np.float32) / step_size)
         low, high = (int(code) for code in np.clip(codes_of_bounds, low, high))
         x = activation.inputs[0]
@@ -78,6 +80,10 @@ def _write_qcdq(node: ir.Node, constants: ConstantPool, name: str) -> None:
     replace(node, insert_before(node, "DequantizeLinear", [codes, *grid], name=f"{name}/dequantize"))
 
 
+def _is_only_quantized(value: ir.Value) -> bool:
+    return not value.is_graph_output() and all(is_op(use.node, "FakeQuantize", domain="llt") for use in value.uses())
+
+
 def _bounds(activation: ir.Node) -> tuple[float, float] | None:
     """Returns the bounds of a Relu or Clip node, ``None`` if they are not constant."""
     if activation.op_type == "Relu":
@@ -91,6 +97,36 @@ def _bounds(activation: ir.Node) -> tuple[float, float] | None:
         for array, default in zip(arrays, (-np.inf, np.inf), strict=True)
     )
     return low, high
+
+
+def _pad_codes(node: ir.Node, constants: ConstantPool) -> None:
+    """
+    Lets zero padding work on codes, whose zero is the zero point; that of an average pooling is a node of its own then.
+
+    OpenVINO (2026.4.1) counts the padding of an average over signed codes as the smallest code, and not as zero.
+    """
+    dequantize = producer(node.inputs[0], "DequantizeLinear") if is_op(node, "Pad", "AveragePool") else None
+    if dequantize is None:
+        return
+    zero_point = dequantize.inputs[2]
+    if is_op(node, "Pad"):
+        if node.outputs[0].is_graph_output():
+            return
+        fill = node.inputs[2] if len(node.inputs) > 2 else None
+        array = np.zeros(1) if fill is None else constant(fill)
+        if attributes(node).get("mode", "constant") == "constant" and array is not None and not array.any():
+            # _dequantize_late puts it in front of the dequantization.
+            node.resize_inputs(max(3, len(node.inputs)))
+            node.replace_input_with(2, zero_point)
+        return
+    pads = np.asarray(attributes(node).get("pads", ()), np.int64)
+    if pads.any() and attributes(node).get("count_include_pad", 0):
+        begin, end = np.split(pads, 2)
+        all_pads = constants.share(np.concatenate([[0, 0], begin, [0, 0], end]).astype(np.int64))
+        padded = insert_before(node, "Pad", [dequantize.inputs[0], all_pads, zero_point], name=f"{node.name}/pad")
+        late = insert_before(node, "DequantizeLinear", [padded, *dequantize.inputs[1:]], name=f"{node.name}/dequantize")
+        node.replace_input_with(0, late)
+        node.attributes["pads"] = ir.AttrInt64s("pads", np.zeros_like(pads).tolist())
 
 
 def _dequantize_late(node: ir.Node) -> None:
@@ -109,8 +145,7 @@ def _dequantize_late(node: ir.Node) -> None:
     dequantizes = [producer(value, "DequantizeLinear") for value in data]
     grids = {tuple(dequantize.inputs[1:]) if dequantize else None for dequantize in dequantizes}
     grid = grids.pop()
-    # The second output of MaxPool is positions.
-    if grid is None or grids or (node.op_type == "MaxPool" and len(node.outputs) > 1):
+    if grid is None or grids or not _moves_codes(node, dequantizes[0]):
         return
     for index, dequantize in enumerate(dequantizes):
         node.replace_input_with(index, dequantize.inputs[0] if dequantize else None)
@@ -123,3 +158,42 @@ def _dequantize_late(node: ir.Node) -> None:
         node.append(new)
         for use in uses:
             use.node.replace_input_with(use.idx, new.outputs[0])
+
+
+def _moves_codes(node: ir.Node, dequantize: ir.Node | None) -> bool:
+    """Whether this use of an op that may move elements does so, and is better done on codes."""
+    if node.op_type == "MaxPool":
+        return len(node.outputs) == 1  # The second output is positions.
+    if node.op_type == "Resize":
+        return attributes(node).get("mode", "nearest") == "nearest"
+    if node.op_type == "Pad":
+        fill = node.inputs[2] if len(node.inputs) > 2 else None
+        return dequantize is not None and (
+            attributes(node).get("mode", "constant") != "constant" or fill is dequantize.inputs[2]
+        )
+    # OpenVINO runs a convolution in float if its codes are transposed right behind their quantizer (measured with
+    # 2026.4.1). ONNX Runtime moves the dequantization there by itself.
+    is_fresh = dequantize is not None and producer(dequantize.inputs[0], "QuantizeLinear", "Clip") is not None
+    feeds_convolution = any(is_op(use.node, "Conv", "ConvTranspose") for use in node.outputs[0].uses())
+    return not (node.op_type == "Transpose" and is_fresh and feeds_convolution)
+
+
+def _keep_in_float(node: ir.Node, constants: ConstantPool) -> None:
+    """
+    Keeps ONNX Runtime (1.32) from what it does wrong between quantizers, by the float kernel.
+
+    It rounds a layer's float weights to int8, and divides averages by the wrong count where a pooling in ceil mode
+    leaves the input. It looks for a DequantizeLinear directly in front; twice the step size, halved again, are the same
+    numbers.
+    """
+    is_pooling = is_op(node, "AveragePool") and attributes(node).get("ceil_mode", 0)
+    is_layer = is_op(node, "Conv", "ConvTranspose", "Gemm", "MatMul") and constant(node.inputs[1]) is not None
+    dequantize = producer(node.inputs[0], "DequantizeLinear") if is_pooling or is_layer else None
+    step_size = constant(dequantize.inputs[1]) if dequantize else None
+    if dequantize is None or step_size is None:
+        return
+    name = node.name or node.op_type
+    grid = [constants.share(step_size * np.float32(2)), dequantize.inputs[2]]
+    doubled = insert_before(node, "DequantizeLinear", [dequantize.inputs[0], *grid], name=f"{name}/doubled")
+    half = constants.share(np.array(0.5, np.float32))
+    node.replace_input_with(0, insert_before(node, "Mul", [doubled, half], name=f"{name}/halved"))

@@ -73,7 +73,9 @@ def _pool_globally(node: ir.Node) -> None:
     if x is None or x.shape is None or len(x.shape) < 3:
         return
     rank = len(x.shape)
-    if sorted(axis % rank for axis in attributes(node).get("axes", ())) != list(range(2, rank)):
+    # An attribute until opset 17, an input since 18.
+    axes = attributes(node).get("axes") if len(node.inputs) < 2 else constant(node.inputs[1])
+    if axes is None or sorted(int(axis) % rank for axis in axes) != list(range(2, rank)):
         return
     pooled = insert_before(node, "GlobalAveragePool", [x], name=f"{node.name}/pool")
     pooled.shape, pooled.type = ir.Shape([*x.shape[:2], *[1] * (rank - 2)]), x.type

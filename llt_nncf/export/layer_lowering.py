@@ -50,11 +50,13 @@ def lower_biases(graph: ir.Graph, constants: ConstantPool) -> None:
 
     :param graph: Changed in place; weights and activations are lowered already.
     :param constants: Makes new initializers.
-    :raises ExportError: If a bias is not on its grid or exceeds int32; its layer is named.
+    :raises ExportError: If a bias is not on its grid, or a layer's sums may exceed int32; the layer is named.
     """
     for node in list(graph):
         if is_op(node, "Conv", "ConvTranspose", "Gemm") and len(node.inputs) > 2:
             _write_bias(node, constants)
+        if is_op(node, "Conv", "ConvTranspose", "Gemm", "MatMul"):
+            _check_accumulator(node)
 
 
 def _write_weights(node: ir.Node, constants: ConstantPool, name: str, call: str) -> None:
@@ -124,3 +126,21 @@ def _write_bias(node: ir.Node, constants: ConstantPool) -> None:
     inputs = [constants.add(codes.astype(np.int32), f"{node.name}/bias_codes"), scale]
     value = insert_before(node, "DequantizeLinear", inputs, name=f"{node.name}/bias_dequantize", attributes={"axis": 0})
     node.replace_input_with(2, value)
+
+
+def _check_accumulator(node: ir.Node) -> None:
+    """Refuses a layer whose largest possible sum does not fit into the int32 that integer kernels add it up in."""
+    x, weight, bias = (producer(value, "DequantizeLinear") for value in [*node.inputs, None][:3])
+    codes = constant(weight.inputs[0]) if weight else None
+    if x is None or codes is None:
+        return
+    channel_dim = 1 if is_op(node, "ConvTranspose", "MatMul") else 0
+    others = tuple(axis for axis in range(codes.ndim) if axis != channel_dim)
+    zero_point, bias_codes = constant(x.inputs[2]), constant(bias.inputs[0]) if bias else None
+    largest_code = 255 if zero_point is None else max(int(zero_point), 255 - int(zero_point))
+    largest = int(np.abs(codes.astype(np.int64)).sum(axis=others).max()) * largest_code
+    largest += 0 if bias_codes is None else int(np.abs(bias_codes.astype(np.int64)).max())
+    if largest > INT32_MAX:
+        msg = f"{describe(node)}: its sums may come to {largest:.3g} steps, and int32 holds {INT32_MAX}. Split the "
+        msg += "layer, or give it fewer bits."
+        raise ExportError(msg)

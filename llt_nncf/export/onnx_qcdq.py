@@ -32,6 +32,7 @@ from llt_nncf.export.layer_lowering import lower_biases
 from llt_nncf.export.layer_lowering import lower_weights
 from llt_nncf.export.model_files import save_onnx
 from llt_nncf.export.packing import pack_weights
+from llt_nncf.export.plain_tracing import plain_tracing
 from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.quantizers import FrozenWeight
 
@@ -159,7 +160,7 @@ def _trace(
         "output_names": outputs,
         "dynamic_axes": {name: {0: "batch"} for name in (*inputs, *outputs)},
     }
-    with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+    with warnings.catch_warnings(), torch.no_grad(), plain_tracing(), tempfile.TemporaryDirectory() as folder:
         # PyTorch would rather have us use the exporter that cannot take these models.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding - Only steps=1", UserWarning)

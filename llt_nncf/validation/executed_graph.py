@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto
 
 _SUFFIX = "/codes"
-_LAYER_KINDS = re.compile("Conv|Gemm|MatMul|FullyConnected")
+_LAYER_KINDS = re.compile("[Cc]onv|Gemm|MatMul|FullyConnected")
 # They change type, layout or shape, and compute nothing.
 _CONVERSIONS: tuple[str, ...] = ("Cast", "Convert", "DequantizeLinear", "FakeQuantize", "QuantizeLinear", "Reorder")
 _CONVERSIONS += ("Const", "Constant", "Input", "Output", "Shape", "ShapeOf")

@@ -19,8 +19,9 @@ _SUFFIX = "/codes"
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _POOLINGS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean")
 # They stand between a quantizer and the layer that it feeds.
-_CARRIERS: tuple[str, ...] = ("Clip", "Concat", "DequantizeLinear", "Flatten", "Identity", "MaxPool", "Pad", "Reshape")
-_CARRIERS += ("Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+_CARRIERS: tuple[str, ...] = ("Clip", "Concat", "DepthToSpace", "DequantizeLinear", "Expand", "Flatten", "Gather")
+_CARRIERS += ("Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile")
+_CARRIERS += ("Transpose", "Unsqueeze")
 
 
 @dataclass(frozen=True)

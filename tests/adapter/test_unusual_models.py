@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from nncf.torch import load_state
@@ -10,6 +11,9 @@ from torch import nn
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.errors import ConfigError
 from llt_nncf.errors import StageError
+from llt_nncf.quantizers import FrozenActivationQuantizer
+from llt_nncf.validation.exported_model import ExportedModel
+from llt_nncf.validation.runners import OnnxRuntimeRunner
 
 
 class DeadChannel(nn.Module):
@@ -135,3 +139,38 @@ def test_a_resume_with_other_candidates_is_refused(compress, residual):
     ctrl, _ = compress(copy.deepcopy(residual), importance={"where": "training"})
     with pytest.raises(ConfigError, match=r"candidate_bits=\[8, 4\].*\(6, 5, 4, 3, 2\)"):
         compress(residual, compression_state=ctrl.get_compression_state(), candidate_bits=[8, 4])
+
+
+class Windows(nn.Module):
+    """Positions cut into windows, which multiplies sizes, in a module that multiplies activations too; attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.fc = nn.Linear(9, 8), nn.Linear(8, 4)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.gate, self.mix = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        x = torch.relu(self.embed(x.flatten(1, 2)))
+        x = x.reshape(x.shape[1] // 7 * x.shape[0], 7, 8)
+        x = torch.relu(self.mix(x * torch.sigmoid(self.gate(x))))
+        x = self.mix(self.attention(x, x, x)[0])
+        return self.fc(x.reshape(x.shape[0] // 2, 14, 8).mean(1))
+
+
+# PyTorch's attention compares sizes as it is traced.
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_attention_and_products_of_sizes_are_exported_with_all_quantizers(compress, loader, tmp_path):
+    torch.manual_seed(0)
+    ctrl, _ = compress(Windows())
+    ctrl.export_model(str(tmp_path / "model.onnx"))
+    assert not torch.backends.mha.get_fastpath_enabled()  # It would pass quantizers by, in evaluation only.
+    frozen, called = ctrl.strip(), set()
+    for module in frozen.modules():
+        if isinstance(module, FrozenActivationQuantizer):
+            module.register_forward_hook(lambda quantizer, *_: called.add(quantizer.name))
+    x = next(iter(loader))[0]
+    with torch.no_grad():
+        expected = frozen(x).numpy()
+    assert called == set(ExportedModel(tmp_path / "model.onnx").activations) >= set(ctrl.table.unsearched)
+    assert np.abs(OnnxRuntimeRunner(tmp_path / "model.onnx").run(x.numpy()) - expected).max() < 0.1 * np.ptp(expected)

@@ -20,20 +20,24 @@ def quantizer(
 
 
 class Layer(nn.Module):
-    """A convolution, or with ``kernel=None`` a linear layer, with integer weights and a bias on their grid."""
+    """A convolution, or by default for two dimensions a linear layer, with integer weights and a bias on their grid."""
 
-    def __init__(self, name, source, shape, *, num_bits=4, per_channel=True, is_exact=True, has_bias=True, **conv):
+    def __init__(
+        self, name, source, shape, *, num_bits=4, per_channel=True, is_exact=True, has_bias=True, op=None, **conv
+    ):
         super().__init__()
         qmin, qmax = integer_range(num_bits, signed=True, narrow_range=num_bits == 8)
-        channels = (shape[0] if per_channel else 1, *[1] * (len(shape) - 1))
+        dim = 1 if op is F.conv_transpose2d else 0
+        channels = [shape[i] if i == dim and per_channel else 1 for i in range(len(shape))]
         exponents = torch.randint(-9, -5, channels).float() + (0 if is_exact else torch.rand(channels))
-        codes = torch.randint(qmin, qmax + 1, shape)
+        codes = torch.randint(qmin, -qmin + 1, shape).clamp(max=qmax)  # Of mean 0, or ReLU leaves nothing of 2 bits.
         codes.view(-1)[0] = -qmin  # What folding a batch norm of negative gain may leave behind.
         self.frozen_weight = FrozenWeight(codes, 2.0**exponents, num_bits=num_bits, name=name)
         self.weight = nn.Parameter(torch.zeros(shape))
-        self.bias_codes = torch.randint(-300, 300, shape[:1])
-        self.bias = nn.Parameter(torch.zeros(shape[0])) if has_bias else None
+        self.bias_codes = torch.randint(-20, 20, shape[dim : dim + 1])
+        self.bias = nn.Parameter(torch.zeros(shape[dim])) if has_bias else None
         self.source = [source]  # In a list: not a submodule.
+        self.op = op or (F.linear if len(shape) == 2 else F.conv2d)
         self.conv = conv
 
     def put_bias_on_grid(self) -> None:
@@ -42,8 +46,7 @@ class Layer(nn.Module):
             self.bias.data = self.bias_codes * step_size
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.frozen_weight(self.weight)
-        return F.linear(x, weight, self.bias) if weight.dim() == 2 else F.conv2d(x, weight, self.bias, **self.conv)
+        return self.op(x, self.frozen_weight(self.weight), self.bias, **self.conv)
 
 
 def calibrate(model: nn.Module, x: Tensor, *, is_exact: bool) -> nn.Module:
@@ -51,7 +54,7 @@ def calibrate(model: nn.Module, x: Tensor, *, is_exact: bool) -> nn.Module:
 
     def set_step_size(module: FrozenActivationQuantizer, arguments: tuple[Tensor, ...]) -> None:
         qmax = integer_range(module.num_bits, signed=module.signed)[1]
-        exponent = torch.log2(0.7 * arguments[0].abs().max() / qmax)
+        exponent = torch.log2((0.7 * arguments[0].abs().max() / qmax).clamp(min=2.0**-20))
         module.step_size.copy_(2.0 ** (exponent.round() if is_exact else exponent))
 
     hooks = [
@@ -69,49 +72,6 @@ def calibrate(model: nn.Module, x: Tensor, *, is_exact: bool) -> nn.Module:
     for hook in hooks:
         hook.remove()
     return model
-
-
-class Patterns(nn.Module):
-    """Every pattern of layers that must run in integers, each an output of its own, behind one input quantizer."""
-
-    outputs = ("plain", "depthwise", "grouped", "strided", "dilated", "linear", "add", "concat", "pool_fc")
-
-    def __init__(self, *, num_bits: int, signed: bool, per_channel: bool, is_exact: bool = True):
-        super().__init__()
-        self.signed = signed
-        c, modules = CHANNELS, nn.ModuleDict()
-        modules["in_q"] = quantizer("model/in|0", num_bits, signed)
-        convs = {
-            "plain": ((c, c, 3, 3), {"padding": 1}),
-            "depthwise": ((c, 1, 3, 3), {"padding": 1, "groups": c}),
-            "grouped": ((c, c // 2, 3, 3), {"padding": 1, "groups": 2}),
-            "strided": ((c, c, 3, 3), {"stride": 2}),
-            "dilated": ((c, c, 3, 3), {"padding": 2, "dilation": 2}),
-            "add": ((c, c, 3, 3), {"padding": 1}),
-            "left": ((c, c, 1, 1), {}),
-            "right": ((c, c, 3, 3), {"padding": 1}),
-        }
-        kwargs = {"num_bits": num_bits, "per_channel": per_channel, "is_exact": is_exact}
-        for name, (shape, conv) in convs.items():
-            modules[name] = Layer(f"net.{name}", modules["in_q"], shape, **kwargs, **conv)
-        modules["linear"] = Layer("net.linear", modules["in_q"], (10, c * SIZE * SIZE), **kwargs)
-        for name in ("plain", "depthwise", "grouped", "strided", "dilated", "concat", "sum"):
-            modules[f"{name}_q"] = quantizer(f"{name}/out|0", num_bits, signed)
-        modules["add_q"] = quantizer("add/out|0", 8, True)
-        modules["pool_q"] = quantizer("pool/out|0", 8, signed)
-        modules["fc"] = Layer("net.fc", modules["pool_q"], (10, c), **kwargs)
-        self.net = modules
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        net, activation = self.net, (nn.Identity() if self.signed else nn.ReLU())
-        x = net["in_q"](x)
-        simple = [net[f"{n}_q"](activation(net[n](x))) for n in ("plain", "depthwise", "grouped", "strided", "dilated")]
-        linear = net["linear"](x.view(x.size(0), -1))
-        add = net["sum_q"](activation(x + net["add_q"](net["add"](x))))
-        # One quantizer for both branches, as NNCF's unified scales have it.
-        concat = torch.cat([net["concat_q"](activation(net[n](x))) for n in ("left", "right")], dim=1)
-        pooled = net["pool_q"](simple[0].mean([2, 3]))
-        return (*simple, linear, add, concat, net["fc"](pooled))
 
 
 class Classifier(nn.Module):

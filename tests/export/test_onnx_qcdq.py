@@ -1,10 +1,10 @@
 """Exported models against the frozen PyTorch module, in both engines and in integer steps."""
 
-import itertools
 import json
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,87 +16,18 @@ from llt_nncf.artifacts import graph_digest
 from llt_nncf.errors import ExportError
 from llt_nncf.export import export_float_onnx
 from llt_nncf.export import export_onnx
-from llt_nncf.functional import integer_range
-from llt_nncf.quantizers import FrozenActivationQuantizer
+from llt_nncf.export.onnx_qcdq import lower_to_qcdq
 from llt_nncf.quantizers import FrozenWeight
 from llt_nncf.validation.exported_model import ExportedModel
 from llt_nncf.validation.runners import OnnxRuntimeRunner
 from llt_nncf.validation.runners import OpenVinoRunner
-from tests.export.frozen_models import CHANNELS
 from tests.export.frozen_models import SIZE
 from tests.export.frozen_models import Classifier
 from tests.export.frozen_models import Layer
-from tests.export.frozen_models import Patterns
 from tests.export.frozen_models import calibrate
 from tests.export.frozen_models import quantizer
 
 ENGINES = (OnnxRuntimeRunner, OpenVinoRunner)
-CASES = list(itertools.product(range(2, 9), (False, True), (False, True)))
-
-
-def case_id(case) -> str:
-    num_bits, signed, per_channel = case
-    return f"{num_bits}bit-{'signed' if signed else 'unsigned'}-{'channel' if per_channel else 'tensor'}"
-
-
-def make_patterns(case, folder, *, is_exact):
-    torch.manual_seed(0)
-    num_bits, signed, per_channel = case
-    x = torch.randn(3, CHANNELS, SIZE, SIZE)
-    model = Patterns(num_bits=num_bits, signed=signed, per_channel=per_channel, is_exact=is_exact)
-    model = calibrate(model, x, is_exact=is_exact)
-    path = export_onnx(model, x[:1], folder / "model.onnx", output_names=Patterns.outputs)
-    with torch.no_grad():
-        return model, path, x.numpy(), [output.numpy() for output in model(x)]
-
-
-@pytest.fixture(scope="module", params=CASES, ids=case_id)
-def exact(request, tmp_path_factory):
-    return make_patterns(request.param, tmp_path_factory.mktemp("exact"), is_exact=True)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_power_of_two_steps_are_exact_and_every_layer_runs_in_integers(exact, engine):
-    model, path, x, wanted = exact
-    runner = engine(path)
-    found = runner.run_outputs(x, Patterns.outputs)
-    differences = {name: float(np.abs(a - b).max()) for name, a, b in zip(Patterns.outputs, found, wanted, strict=True)}
-    assert differences == dict.fromkeys(Patterns.outputs, 0.0)
-    # Not exact for want of anything to compute.
-    assert all(len(np.unique(output)) > 1 for output in wanted)
-    layers = [module.frozen_weight.name for module in model.modules() if isinstance(module, Layer)]
-    kernels = runner.kernels(layers)
-    assert {name: kernels[name] for name in layers if not kernels[name][1]} == {}
-
-
-def test_codes_and_bounds_fit_the_bit_width(exact):
-    model, path, _, _ = exact
-    exported = ExportedModel(path)
-    for module in model.modules():
-        if isinstance(module, FrozenWeight):
-            np.testing.assert_array_equal(exported.weights[module.name].codes, module.codes.numpy())
-            np.testing.assert_array_equal(exported.weights[module.name].step_size.ravel(), module.step_size.flatten())
-        if isinstance(module, FrozenActivationQuantizer):
-            grid = exported.activations[module.name]
-            bounds = (grid.low - grid.zero_point, grid.high - grid.zero_point)
-            assert bounds == integer_range(module.num_bits, signed=module.signed)
-
-
-@pytest.mark.parametrize("case", [(8, False, True), (5, True, False), (3, False, True)], ids=case_id)
-@pytest.mark.parametrize("engine", ENGINES)
-def test_ordinary_steps_are_within_one_step_of_the_output_grid(case, engine, tmp_path):
-    model, path, x, wanted = make_patterns(case, tmp_path, is_exact=False)
-    found = dict(zip(Patterns.outputs, engine(path).run_outputs(x, Patterns.outputs), strict=True))
-    for name, output in zip(Patterns.outputs, wanted, strict=True):
-        if name in ("linear", "pool_fc"):
-            # Floats: the accumulator's step, and for pool_fc up to one step of the pool's quantizer per input channel.
-            layer = model.net["fc" if name == "pool_fc" else name]
-            weights = layer.frozen_weight.codes.double() * layer.frozen_weight.step_size
-            spread = weights.abs().sum(1) if name == "pool_fc" else layer.frozen_weight.step_size.flatten().double()
-            limit = (layer.source[0].step_size * spread).numpy()
-        else:
-            limit = float(model.net["sum_q" if name == "add" else f"{name}_q"].step_size)
-        assert np.all(np.abs(found[name] - output) <= limit * (1 + 1e-5)), name
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +155,26 @@ def test_ops_that_move_elements_leave_layers_in_integers(tmp_path):
     assert ExportedModel(path).quantizers_feeding("right") == ("q",)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_weights_that_nobody_quantized_stay_floats_between_quantizers(engine, tmp_path):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.conv_q, self.linear_q = (quantizer(name, 8, True) for name in ("q", "conv_q", "linear_q"))
+            self.conv, self.linear = nn.Conv2d(4, 4, 3), nn.Linear(6, 5)
+
+        def forward(self, x):
+            x = self.q(x)
+            return self.conv_q(self.conv(x)), self.linear_q(self.linear(x.flatten(2).reshape(-1, 6)))
+
+    model = calibrate(Model(), torch.randn(8, 4, 6, 6), is_exact=True)
+    path = export_onnx(model, torch.randn(1, 4, 6, 6), tmp_path / "m.onnx", output_names=["conv", "linear"])
+    x = torch.randn(8, 4, 6, 6)
+    for found, wanted in zip(engine(path).run_outputs(x.numpy(), ["conv", "linear"]), model(x), strict=True):
+        # Rounded to 8 bits they would change about one code in five.
+        assert (found != wanted.detach().numpy()).mean() < 0.001
+
+
 def test_metadata_holds_the_policy(classifier, tmp_path):
     policy = BitPolicy(dict.fromkeys(Classifier.policy_bits, (4, 4)), {"budget": "weight_mib=1"})
     path = export_onnx(classifier, torch.randn(1, 3, SIZE, SIZE), tmp_path / "m.onnx", policy=policy)
@@ -271,8 +222,74 @@ def test_activation_step_per_channel_is_refused(tmp_path):
     fails(Quantized([[[0.1]], [[0.2]], [[0.3]], [[0.4]]]), tmp_path, "'first' .*one constant positive step size")
 
 
-def test_step_that_is_not_positive_is_refused(tmp_path):
-    fails(Quantized(0.0), tmp_path, "'first' .*one constant positive step size")
+@pytest.mark.parametrize("step_size", [0.0, -0.1, float("nan"), float("inf")])
+def test_step_that_is_not_positive_is_refused(step_size, tmp_path):
+    fails(Quantized(step_size), tmp_path, "'first' .*one constant positive step size")
+
+
+@pytest.mark.parametrize("step_size", [0.0, -0.1, float("nan"), float("inf")])
+def test_weight_step_that_is_not_positive_is_refused(step_size, tmp_path):
+    model = Quantized()
+    model.conv.frozen_weight.step_size[1] = step_size
+    fails(model, tmp_path, "'conv' .*positive step sizes")
+
+
+def test_bias_that_is_no_number_is_refused(tmp_path):
+    model = Quantized()
+    model.conv.bias.data[1] = float("nan")
+    fails(model, tmp_path, "'conv' .*bias of channel 1 is nan")
+
+
+def test_step_that_the_model_computes_is_refused(tmp_path):
+    class Model(Quantized):
+        def forward(self, x):
+            self.q.step_size = x.abs().max() / 127
+            return self.conv(self.q(x))
+
+    fails(Model(), tmp_path, "'first' .*computed in the graph")
+
+
+def test_layer_whose_sums_may_exceed_int32_is_refused(tmp_path):
+    class Model(nn.Module):
+        def __init__(self, inputs):
+            super().__init__()
+            self.q = quantizer("q", 8)
+            self.weight = FrozenWeight(torch.full((1, inputs), 127), torch.ones(1), num_bits=8, name="wide")
+
+        def forward(self, x):
+            return F.linear(self.q(F.pad(x.flatten(1), (0, self.weight.codes.shape[1] - 144))), self.weight())
+
+    fits = (2**31 - 1) // (255 * 127)
+    fails(Model(fits + 1), tmp_path, r"'wide' \(Gemm\): its sums may come to 2.15e\+09 steps")
+    export_onnx(Model(fits).eval(), torch.randn(1, 4, 6, 6), tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bounds_that_the_model_computes_stay_a_clip_in_front_of_the_quantizer(engine, tmp_path):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q = quantizer("q", 4, True)
+
+        def forward(self, x):
+            return self.q(torch.clamp(x, max=x.mean()))
+
+    x = torch.randint(-64, 64, (4, 8, 2)) / 64
+    path = export_onnx(Model().eval(), x[:1], tmp_path / "m.onnx")
+    np.testing.assert_array_equal(engine(path).run(x.numpy()), Model()(x).numpy())
+
+
+def test_quantizer_in_a_branch_is_refused_by_name():
+    helper = onnx.helper
+    inner = helper.make_node("FakeQuantize", ["x", "step"], ["y"], domain="llt", name="inner", num_bits=8, signed=1)
+    branch = helper.make_graph([inner], "b", [], [helper.make_tensor_value_info("y", 1, None)])
+    node = helper.make_node("If", ["condition"], ["z"], then_branch=branch, else_branch=branch)
+    inputs = [helper.make_tensor_value_info("x", 1, [1]), helper.make_tensor_value_info("condition", 9, [])]
+    step = numpy_helper.from_array(np.float32(0.1), "step")
+    graph = helper.make_graph([node], "g", inputs, [helper.make_tensor_value_info("z", 1, None)], [step])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("llt", 1)]
+    with pytest.raises(ExportError, match=r"'inner' \(llt::FakeQuantize\).*branches"):
+        lower_to_qcdq(ir.from_proto(helper.make_model(graph, opset_imports=imports)))
 
 
 def test_layers_of_one_name_are_refused(tmp_path):

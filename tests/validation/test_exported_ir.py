@@ -19,9 +19,10 @@ from llt_nncf.validation.exported_model import ExportedModel
 from tests.export.frozen_models import CHANNELS
 from tests.export.frozen_models import SIZE
 from tests.export.frozen_models import Layer
-from tests.export.frozen_models import Patterns
 from tests.export.frozen_models import calibrate
 from tests.export.frozen_models import quantizer
+from tests.export.layer_kinds import Grid
+from tests.export.layer_kinds import Patterns
 
 
 class Tokens(nn.Module):
@@ -50,8 +51,8 @@ class Convolution(nn.Module):
 
 
 MODELS = {
-    "unsigned": (Patterns(num_bits=4, signed=False, per_channel=True), (2, CHANNELS, SIZE, SIZE)),
-    "signed": (Patterns(num_bits=5, signed=True, per_channel=False), (2, CHANNELS, SIZE, SIZE)),
+    "unsigned": (Patterns(Grid(4, signed=False)), (2, CHANNELS, SIZE, SIZE)),
+    "signed": (Patterns(Grid(5, signed=True, per_channel=False)), (2, CHANNELS, SIZE, SIZE)),
     "tokens": (Tokens(nn.Identity()), (2, 3, 4)),
     "scaled": (Tokens(lambda x: x * 0.5), (2, 3, 4)),
     "sigmoid": (Tokens(torch.sigmoid), (2, 3, 4)),
