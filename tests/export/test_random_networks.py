@@ -123,7 +123,10 @@ def assert_exact(network_steps: list[Step], seed: int) -> None:
     names = [f"out{index}" for index in range(len(wanted))]
     with tempfile.TemporaryDirectory() as folder:
         path = export_onnx(model, x[:1], Path(folder) / "model.onnx", output_names=names)
-        for runner in (OnnxRuntimeRunner(path), OpenVinoRunner(export_openvino(path, Path(folder) / "model.xml"))):
+        for runner in (
+            OnnxRuntimeRunner(path),
+            OpenVinoRunner(export_openvino(path, Path(folder) / "model.xml", packed=True)),
+        ):
             for found, output in zip(runner.run_outputs(x.numpy(), names), wanted, strict=True):
                 np.testing.assert_array_equal(found, output, err_msg=runner.engine)
 
