@@ -41,7 +41,8 @@ def pack_ir_weights(model: ov.Model, weight_bits: Mapping[str, int]) -> None:
         stored_bits = max(num_bits, int(offsets.max()).bit_length())
         if stored_bits > 7:
             continue
-        unpacked = _signed(codes) if stored_bits == 4 and lowest.ndim == 0 else _unpacked(offsets, lowest, stored_bits)
+        is_int4 = stored_bits == 4 and codes.min() >= -8 and codes.max() <= 7
+        unpacked = _signed(codes) if is_int4 else _unpacked(offsets, lowest, stored_bits)
         unpacked.set_friendly_name(node.get_friendly_name())
         unpacked.output(0).set_names(names)
         node.output(0).replace(unpacked.output(0))

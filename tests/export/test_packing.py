@@ -165,6 +165,20 @@ def test_ir_without_a_policy_is_packed_by_what_the_codes_need(tmp_path):
     np.testing.assert_array_equal(OpenVinoRunner(xml_path).run(x), wanted)
 
 
+def test_codes_of_4_bits_that_int4_does_not_hold_are_stored_all_the_same(tmp_path):
+    """-3 to 12 are sixteen codes."""
+    torch.manual_seed(0)
+    model = Wide(5)
+    model.conv.frozen_weight.codes.copy_(torch.randint(-3, 13, (64, 64, 3, 3)))
+    model.conv.frozen_weight.codes[0, 0, 0, :2] = torch.tensor([-3, 12])
+    x = torch.rand(2, 64, 5, 5)
+    calibrate(model, x, is_exact=True)
+    path = export_onnx(model, x[:1], tmp_path / "model.onnx")
+    runner = OpenVinoRunner(export_openvino(path, tmp_path / "model.xml", packed=True))
+    with torch.no_grad():
+        np.testing.assert_array_equal(runner.run(x.numpy()), model(x).numpy())
+
+
 def test_metadata_of_the_ir_names_openvino_and_the_onnx_files_digest(tmp_path):
     torch.manual_seed(0)
     path, _, _ = export_wide(Wide(3), tmp_path, packed=True)
