@@ -39,8 +39,8 @@ class Reference:
     :param labels: Class indices, int64, shape ``(N,)``, or ``None``.
     :param float_logits: Outputs of the float model, in the shape of ``logits``, or ``None``.
     :param taps: Activation quantizer to its uint8 codes (signed ones plus 128, as in the exported file) for the first
-        ``M <= N`` inputs, shape ``(M, ...)``, in the order of the forward pass. The second, third... call of quantizer
-        ``name`` in a pass is ``name#1``, ``name#2``.
+        ``M <= N`` inputs, each run by itself, shape ``(M, ...)``, in the order of the forward pass. The second,
+        third... call of quantizer ``name`` in a pass is ``name#1``, ``name#2``.
     :param ties: Tap to its elements, bool in its shape, that were so near to the middle between two codes that the
         rounding errors of float sums decided; a tap that is not named has none.
     :param weight_digests: Layer to the ``weight_digest`` of its frozen weights.

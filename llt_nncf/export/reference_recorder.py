@@ -53,14 +53,15 @@ def record_reference(
     taps: dict[str, list[_Tap]] = {}
     if num_tap_samples > 0:
         with _codes_recorded(frozen_model, taps):
-            _run(frozen_model, inputs[:num_tap_samples], batch_size)
+            # One by one: where a model moves its batch to another dimension, codes of several would be interleaved.
+            _run(frozen_model, inputs[:num_tap_samples], 1)
     return Reference(
         inputs=inputs.detach().cpu().float().numpy(),
         logits=_run(frozen_model, inputs, batch_size),
         labels=None if labels is None else labels.detach().cpu().long().numpy(),
         float_logits=None if float_model is None else _run(float_model, inputs, batch_size),
-        taps={name: np.concatenate([tap.codes for tap in batches]) for name, batches in taps.items()},
-        ties={name: np.concatenate([tap.ties for tap in batches]) for name, batches in taps.items()},
+        taps={name: _together([tap.codes for tap in samples]) for name, samples in taps.items()},
+        ties={name: _together([tap.ties for tap in samples]) for name, samples in taps.items()},
         weight_digests={
             module.name: weight_digest(module.codes.cpu().numpy(), module.step_size.cpu().numpy())
             for module in frozen_model.modules()
@@ -78,6 +79,10 @@ def _run(model: nn.Module, inputs: Tensor, batch_size: int) -> np.ndarray:
         msg = f"The model returns {type(outputs[0]).__name__}, and only models with one output can be validated."
         raise ExportError(msg)
     return np.concatenate([output.float().cpu().numpy() for output in outputs])
+
+
+def _together(samples: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(samples) if len(samples[0]) == 1 else np.stack(samples)
 
 
 @contextmanager

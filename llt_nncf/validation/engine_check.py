@@ -65,7 +65,7 @@ def check_engine(
         text = "computes PyTorch's codes when it is asked for them, but other outputs when it is not"
         warnings.append(f"{text}: it fuses the layers differently then")
     if not code_faults and logits.shape == reference.logits.shape:
-        shapes = {name: found.shape for name, found in codes.items()}
+        shapes = {name: found.shape[1:] for name, found in codes.items()}
         try:
             rows, layer_faults = check_layer_by_layer(engine, exported, reference, shapes)
         except ValidationFailedError as error:
@@ -99,8 +99,10 @@ def _codes(engine: Engine, exported: ExportedModel | ExportedIr, reference: Refe
     if not names:
         return {}
     if isinstance(exported, ExportedIr) or engine is OpenVinoRunner:
-        results = OpenVinoRunner(exported.path, extra_outputs=names).run_outputs(samples, names)
+        runner: Runner = OpenVinoRunner(exported.path, extra_outputs=names)
     else:
         with loadable(exported.with_taps()) as model:
-            results = OnnxRuntimeRunner(model).run_outputs(samples, names)
-    return dict(zip(outputs, results, strict=True))
+            runner = OnnxRuntimeRunner(model)
+    # One by one, as they were recorded.
+    results = zip(*(runner.run_outputs(sample[None], names) for sample in samples), strict=True)
+    return {name: np.stack(codes) for name, codes in zip(outputs, results, strict=True)}

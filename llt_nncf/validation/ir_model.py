@@ -82,7 +82,7 @@ class IrModel:
         values = _evaluated([*self._codes.values(), *steps])
         result = {}
         for name, codes, step_size in zip(self._codes, values, values[len(steps) :], strict=False):
-            layer = self._layers[name]
+            layer = self._layers[name][0]
             is_transposed = layer.get_type_name() == "MatMul" and not layer.get_attributes()["transpose_b"]
             step_size = step_size.reshape(-1 if step_size.size > 1 else ())
             result[name] = WeightTensor(codes.T if is_transposed else codes, step_size)
@@ -91,7 +91,7 @@ class IrModel:
     @cached_property
     def operators(self) -> dict[str, str]:
         """Operator by layer, in OpenVINO's words."""
-        return {name: layer.get_type_name() for name, layer in self._layers.items()}
+        return {name: layers[0].get_type_name() for name, layers in self._layers.items()}
 
     @cached_property
     def neighbours(self) -> dict[str, list[str]]:
@@ -145,20 +145,26 @@ class IrModel:
 
     def quantizers_feeding(self, layer: str) -> tuple[str, ...]:
         """Returns the quantizers that feed a layer; an empty one among them stands for floats."""
-        return tuple(dict.fromkeys(self._sources(self._layers[layer].input_value(0))))
+        sources = (source for node in self._layers[layer] for source in self._sources(node.input_value(0)))
+        return tuple(dict.fromkeys(sources))
 
     @cached_property
-    def _layers(self) -> dict[str, Any]:
+    def _layers(self) -> dict[str, list[Any]]:
+        """The operations that read each layer's weights: several if it is called several times."""
         result = {}
         for name, codes in self._codes.items():
-            node = self._dequantization(name, codes)[2]
-            while node.get_type_name() not in _LAYERS:
-                readers = list(node.output(0).get_target_inputs())
-                if not readers:
-                    msg = f"{self.path}: no layer reads the weights of {name!r}."
-                    raise ArtifactError(msg)
-                node = readers[0].get_node()
-            result[name] = node
+            found, open_outputs = [], [codes]
+            while open_outputs:
+                for reader in open_outputs.pop().get_target_inputs():
+                    node = reader.get_node()
+                    if node.get_type_name() in _LAYERS:
+                        found.append(node)
+                    elif node.get_type_name() != "ShapeOf":
+                        open_outputs += node.outputs()
+            if not found:
+                msg = f"{self.path}: no layer reads the weights of {name!r}."
+                raise ArtifactError(msg)
+            result[name] = found
         return result
 
     def _dequantization(self, name: str, codes: Any) -> tuple[Any, Any, Any]:

@@ -45,19 +45,20 @@ def check_layer_by_layer(
     :param engine: Which of the two.
     :param exported: The file that it runs.
     :param reference: What PyTorch computed; has taps.
-    :param shapes: Quantizer to the shape of its codes in the file for the tap samples.
+    :param shapes: Quantizer to the shape of its codes in the file for one sample.
     :return: The figures with the first quantizer that is wrong, and a sentence if there is one.
     :raises ValidationFailedError: If the engine cannot run the cut model.
     """
     tensors = {name: exported.tap_outputs()[name] for name in reference.taps}
-    feed = {
-        tensors[name] + FED_SUFFIX: np.ascontiguousarray(codes.reshape(shapes[name]))
-        for name, codes in reference.taps.items()
-    }
-    feed[exported.input_name] = reference.inputs[: reference.num_tap_samples]
+    wanted_outputs = [exported.output_name, *tensors.values()]
     with _cut_runner(engine, exported, {tensor: shapes[name] for name, tensor in tensors.items()}) as runner:
-        output, *codes = runner.run_outputs(feed, [exported.output_name, *tensors.values()])
+        samples = []
+        for index, sample in enumerate(reference.inputs[: reference.num_tap_samples]):
+            feed = {tensors[n] + FED_SUFFIX: codes[index].reshape(shapes[n]) for n, codes in reference.taps.items()}
+            samples.append(runner.run_outputs({**feed, exported.input_name: sample[None]}, wanted_outputs))
         kernels = runner.kernels(list(exported.weights))
+    output, *codes = (np.stack(arrays) for arrays in zip(*samples, strict=True))
+    output = output.reshape(-1, *output.shape[2:])
     rows = {
         name: _compare(found, wanted, reference.ties.get(name))
         for (name, wanted), found in zip(reference.taps.items(), codes, strict=True)
