@@ -21,8 +21,9 @@ _NOTES = ("policy", "versions", "digest")
 _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 _POOLINGS = ("AvgPool", "MaxPool", "ReduceMax", "ReduceMean")
 # They stand between a quantizer and the layer that it feeds.
-_CARRIERS: tuple[str, ...] = ("Concat", "Convert", "MaxPool", "Maximum", "Minimum", "Multiply", "Pad", "Reshape")
-_CARRIERS += ("Slice", "Split", "Squeeze", "StridedSlice", "Subtract", "Transpose", "Unsqueeze", "VariadicSplit")
+_CARRIERS: tuple[str, ...] = ("Broadcast", "Concat", "Convert", "DepthToSpace", "Gather", "Interpolate", "MaxPool")
+_CARRIERS += ("Maximum", "Minimum", "Multiply", "Pad", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze")
+_CARRIERS += ("StridedSlice", "Subtract", "Tile", "Transpose", "Unsqueeze", "VariadicSplit")
 
 
 class IrModel:
