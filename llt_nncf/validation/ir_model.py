@@ -175,6 +175,8 @@ class IrModel:
             reader = readers.pop(0)
             node = reader.get_node()
             kind = node.get_type_name()
+            if node.get_friendly_name().endswith("/doubled"):
+                continue  # the exporter's detour around a fault of ONNX Runtime, halved again right behind
             if kind == "Multiply":
                 return zero, node.input_value(1 - reader.get_index()), node
             if kind == "Subtract":
