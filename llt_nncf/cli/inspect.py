@@ -61,19 +61,18 @@ def _print(contents: FileContents) -> None:
 
 
 def _layer_table(contents: FileContents) -> Table:
-    table = _table("Layers", "layer", "operator", "input", "stored as", "bits", "needed", "bytes", "step sizes")
+    table = _table("Layers", "layer", "input", "stored as", "bits", "needed", "bytes", "step sizes")
     inputs = {activation.name: activation for activation in contents.activations}
     for layer in contents.layers:
         _, low, high = layer.step_sizes
         table.add_row(
             escape(layer.name),
-            layer.operator,
             ", ".join(_grid(inputs[name]) if name else "float" for name in layer.quantizers),
             layer.container,
             "" if layer.weight_bits is None else str(layer.weight_bits),
             str(layer.needed_bits),
             str(layer.stored_bytes),
-            f"{low:.3g}" if low == high else f"{low:.3g}..{high:.3g}",
+            f"{low:.2g}" if low == high else f"{low:.2g}..{high:.2g}",
         )
     return table
 
@@ -99,7 +98,7 @@ def _grid(activation: ActivationContents) -> str:
 
 
 def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for heading in (first, *others):
         table.add_column(heading, overflow="fold")
     return table
