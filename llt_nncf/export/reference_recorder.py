@@ -51,13 +51,15 @@ def record_reference(
     :return: The reference; ``reference.save(path)`` keeps it.
     """
     taps: dict[str, list[_Tap]] = {}
+    logits = _run(frozen_model, inputs, batch_size)
     if num_tap_samples > 0:
         with _codes_recorded(frozen_model, taps):
-            # One by one: where a model moves its batch to another dimension, codes of several would be interleaved.
-            _run(frozen_model, inputs[:num_tap_samples], 1)
+            # One by one: where a model moves its batch to another dimension, codes of several would be interleaved. The
+            # outputs are those that belong to the codes, as in a batch of another size PyTorch may round otherwise.
+            logits[:num_tap_samples] = _run(frozen_model, inputs[:num_tap_samples], 1)
     return Reference(
         inputs=inputs.detach().cpu().float().numpy(),
-        logits=_run(frozen_model, inputs, batch_size),
+        logits=logits,
         labels=None if labels is None else labels.detach().cpu().long().numpy(),
         float_logits=None if float_model is None else _run(float_model, inputs, batch_size),
         taps={name: _together([tap.codes for tap in samples]) for name, samples in taps.items()},

@@ -130,12 +130,12 @@ class IrModel:
 
         :raises ArtifactError: If a step size is missing or not positive.
         """
-        found = [self._dequantization(name, codes)[:2] for name, codes in self._quantizers.items()]
-        values = iter(_evaluated([output for pair in found for output in pair if output is not None]))
+        found = [self._dequantization(name, codes) for name, codes in self._quantizers.items()]
+        values = iter(_evaluated([output for pair in found for output in pair[:2] if output is not None]))
         result = {}
-        for (name, codes), (zero, _) in zip(self._quantizers.items(), found, strict=True):
+        for (name, codes), (zero, _, multiply) in zip(self._quantizers.items(), found, strict=True):
             zero_point = 0 if zero is None else int(next(values).item())
-            step_size = next(values).item()
+            step_size = next(values).item() / (2 if _is_doubled(multiply) else 1)
             if not 0 < step_size < np.inf:
                 msg = f"{self.path}: the step size of quantizer {name!r} is {step_size}, and must be positive."
                 raise ArtifactError(msg)
@@ -170,19 +170,23 @@ class IrModel:
 
     def _dequantization(self, name: str, codes: Any) -> tuple[Any, Any, Any]:
         """Returns zero point (``None`` for 0), step size, and the Multiply by it, with which codes become real."""
-        zero, readers = None, list(codes.get_target_inputs())
+        zero, doubled, readers = None, None, list(codes.get_target_inputs())
         while readers:
             reader = readers.pop(0)
             node = reader.get_node()
             kind = node.get_type_name()
-            if node.get_friendly_name().endswith("/doubled"):
-                continue  # the exporter's detour around a fault of ONNX Runtime, halved again right behind
             if kind == "Multiply":
-                return zero, node.input_value(1 - reader.get_index()), node
+                found = zero, node.input_value(1 - reader.get_index()), node
+                if not _is_doubled(node):
+                    return found
+                doubled = found
+                continue
             if kind == "Subtract":
                 zero = node.input_value(1)
             if kind != "ShapeOf":
                 readers = [*node.output(0).get_target_inputs(), *readers]
+        if doubled is not None:
+            return doubled
         msg = f"{self.path}: no step size follows the codes of {name!r}."
         raise ArtifactError(msg)
 
@@ -195,6 +199,11 @@ class IrModel:
         else:
             for source in node.input_values()[: None if node.get_type_name() == "Concat" else 1]:
                 yield from self._sources(source)
+
+
+def _is_doubled(multiply: Any) -> bool:
+    """Whether it is the exporter's detour around faults of ONNX Runtime: twice the step size, halved right behind."""
+    return multiply.get_friendly_name().endswith("/doubled")
 
 
 def _limits(node: Any, step_size: float, zero_point: int) -> tuple[int, int]:

@@ -7,13 +7,8 @@ appends its row of the table in docs/models.md to FILE.
 
 import os
 import random
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import onnx
-import onnxruntime
-import openvino as ov
 import pytest
 import torch
 import torchvision
@@ -27,12 +22,10 @@ from torch.utils.data import TensorDataset
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.export import export_onnx
 from llt_nncf.export import export_openvino
-from llt_nncf.functional import integer_range
+from llt_nncf.export import record_reference
 from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.quantizers import FrozenWeight
-from llt_nncf.validation.exported_model import ExportedModel
-from llt_nncf.validation.runners import OnnxRuntimeRunner
-from llt_nncf.validation.runners import OpenVinoRunner
+from llt_nncf.validation import validate
 
 # Model -> pixels: the smallest at which PyTorch can export its pooling, or that leaves it some pixels to work on.
 EXACT = {
@@ -123,54 +116,6 @@ def make_steps_powers_of_two(frozen, table):
                     layer.bias.data = (layer.bias / grid).round().clamp(-(2**22), 2**22) * grid
 
 
-def run_pytorch(frozen, images):
-    """Returns the outputs, and the uint8 codes of every call of a quantizer."""
-    codes, calls = {}, Counter()
-
-    def record(quantizer, arguments, _):
-        low, high = integer_range(quantizer.num_bits, signed=quantizer.signed)
-        name = quantizer.name if not calls[quantizer.name] else f"{quantizer.name}#{calls[quantizer.name]}"
-        calls[quantizer.name] += 1
-        found = np.clip(np.rint(arguments[0].numpy() / quantizer.step_size.numpy()), low, high)
-        codes[name] = (found + 128 * quantizer.signed).astype(np.uint8)
-
-    modules = [module for module in frozen.modules() if isinstance(module, FrozenActivationQuantizer)]
-    hooks = [module.register_forward_hook(record) for module in modules]
-    with torch.no_grad():
-        outputs = frozen(images).numpy()
-    for hook in hooks:
-        hook.remove()
-    return outputs, codes
-
-
-def fed_apart(path, shapes):
-    """Returns the model with every reader of ``<quantizer>/codes`` reading an input ``fed/<quantizer>`` instead."""
-    proto = onnx.load_from_string(ExportedModel(path).with_taps())
-    tensors = {f"{name}/codes": f"fed/{name}" for name in shapes}
-    for node in proto.graph.node:
-        for index, name in enumerate(node.input):
-            if name in tensors:
-                node.input[index] = tensors[name]
-    for name, shape in shapes.items():
-        value = onnx.helper.make_tensor_value_info(f"fed/{name}", onnx.TensorProto.UINT8, shape)
-        proto.graph.input.append(value)
-    return proto.SerializeToString()
-
-
-def run_fed_apart(engine, model, feed, names):
-    if engine is OnnxRuntimeRunner:
-        return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(names, feed)
-    compiled = ov.Core().compile_model(ov.Core().read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    results = compiled(feed)
-    return [results[name] for name in names]
-
-
-def share_different(found, wanted):
-    """The share of codes that differ, and by how many steps at most."""
-    steps = [np.abs(found[name].astype(int).ravel() - codes.ravel()) for name, codes in wanted.items()]
-    return sum(int((s > 0).sum()) for s in steps) / sum(s.size for s in steps), max(int(s.max()) for s in steps)
-
-
 def write_row(cells):
     if path := os.environ.get("LLT_MODELS_TABLE"):
         with Path(path).open("a", encoding="utf-8") as file:
@@ -189,35 +134,27 @@ def test_engines_agree_with_pytorch(name, pixels, tmp_path):
     # Quarter steps of the input quantizer: near its ties it counts whether an engine divides or multiplies.
     step_size = quantizers[ctrl.table.layers[0].activation_group].step_size
     images = (images / step_size * 4).round() / 4 * step_size
-    outputs, codes = run_pytorch(frozen, images)
+    reference = record_reference(frozen, images, num_tap_samples=NUM_IMAGES)
     frozen.nncf.disable_dynamic_graph_building()
-    path = export_onnx(frozen, images[:1], tmp_path / "model.onnx")
-    xml_path = export_openvino(path, tmp_path / "model.xml")
+    path = export_onnx(frozen, images[:1], tmp_path / "model.onnx", policy=ctrl.policy, packed=True)
+    xml_path = export_openvino(path, tmp_path / "model.xml", packed=True)
+    engines = validate(reference, path, xml_path=xml_path, latency_rounds=0).sections["engines"]
 
-    layers = [layer.name for layer in ctrl.table.layers]
-    with_quantized_input = [row.name for row in ctrl.table.layers if row.activation_group in quantizers]
-    cells = [name, str(pixels), str(len(layers)), str(len(with_quantized_input))]
-    exported = ExportedModel(path)
-    taps = exported.tap_outputs()
-    assert set(taps) == set(codes)
-    found = OnnxRuntimeRunner(exported.with_taps()).run_outputs(images.numpy(), list(taps.values()))
-    shapes = {tap: array.shape for tap, array in zip(taps, found, strict=True)}
-    feed = {"input": images.numpy()}
-    feed |= {f"fed/{tap}": np.ascontiguousarray(codes[tap].reshape(shape)) for tap, shape in shapes.items()}
-    figures = []
-    for engine, file in ((OnnxRuntimeRunner, path), (OpenVinoRunner, xml_path)):
-        runner = engine(file)
-        found = runner.run(images.numpy())
-        num_integer = sum(is_integer for _, is_integer in runner.kernels(layers).values())
-        apart = run_fed_apart(engine, fed_apart(path, shapes), feed, list(taps.values()))
-        different, steps = share_different(dict(zip(taps, apart, strict=True)), codes)
-        agreement = float((found.argmax(1) == outputs.argmax(1)).mean())
-        figures.append((agreement, float(np.abs(found - outputs).max()), different, steps))
-        cells += [str(num_integer), f"{agreement:.0%}", "0" if different == 0 else f"{different:.1e}"]
+    quantized = [row.name for row in ctrl.table.layers if row.activation_group in quantizers]
+    cells = [name, str(pixels), str(len(ctrl.table.layers)), str(len(quantized))]
+    assert set(engines) == {"onnxruntime", "openvino"}
+    for figures in engines.values():
+        apart = figures["layer_by_layer"]
+        different = 1 - apart["exact"] / apart["elements"]
+        num_integer = sum(kernel["is_integer"] for kernel in figures["kernels"].values())
+        cells += [str(num_integer), f"{figures['agreement']:.0%}", "0" if different == 0 else f"{different:.1e}"]
     write_row(cells)
-    for agreement, difference, different, steps in figures:
+    for figures in engines.values():
+        apart = figures["layer_by_layer"]
         if name in EXACT:
-            assert (agreement, difference, different) == (1.0, 0.0, 0.0)
+            assert (figures["agreement"], figures["max_abs_difference"]) == (1.0, 0.0)
+            assert apart["exact"] == apart["elements"]
+            assert all(figures["kernels"][layer]["is_integer"] for layer in quantized)
         else:
-            assert steps <= 1
-            assert different < 0.01
+            assert max(row["max_difference_steps"] for row in apart["quantizers"].values()) <= 1
+            assert apart["exact"] > 0.99 * apart["elements"]

@@ -77,3 +77,22 @@ def test_logits_and_labels_are_those_of_the_models_whose_modes_are_left_alone():
         np.testing.assert_allclose(reference.float_logits, float_model.eval()(x).numpy(), atol=1e-6)
     np.testing.assert_array_equal(reference.labels, labels)
     assert set(reference.weight_digests) == set(Classifier.policy_bits)
+
+
+class Interleaved(nn.Module):
+    """Sums over the batch, so that what comes out of a batch is not what comes out of its samples one by one."""
+
+    def __init__(self):
+        super().__init__()
+        self.q = quantizer("q", 8)
+
+    def forward(self, x):
+        return self.q((x + x.sum(0)).T).T
+
+
+def test_codes_and_outputs_of_the_tapped_samples_are_of_the_same_runs():
+    x = torch.rand(6, 3)
+    reference = record_reference(Interleaved(), x, num_tap_samples=4)
+    assert reference.taps["q"].shape == (4, 3, 1)
+    np.testing.assert_array_equal(reference.logits[:4], 0.125 * reference.taps["q"][:, :, 0])
+    np.testing.assert_array_equal(reference.logits[4:], Interleaved()(x)[4:].numpy())
