@@ -1,5 +1,7 @@
 """The baseline file that NNCF makes of a float model without training."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 from llt_nncf.adapter.post_training import export_post_training
 from llt_nncf.errors import ExportError
 from llt_nncf.export import export_float_onnx
+from llt_nncf.pipeline import deploy
 from llt_nncf.validation.runners import OnnxRuntimeRunner
 from llt_nncf.validation.runners import OpenVinoRunner
 
@@ -44,3 +47,16 @@ def test_nothing_is_left_behind_by_what_cannot_be_quantized(float_onnx, tmp_path
     with pytest.raises(ExportError, match=r"float\.onnx: NNCF cannot quantize"):
         export_post_training(float_onnx, SAMPLES[:, :2], tmp_path / "out" / "nncf_ptq.xml")
     assert not (tmp_path / "out").exists()
+
+
+def test_deployment_leaves_it_beside_the_files_and_times_it(compress, residual, loader, tmp_path):
+    float_model = copy.deepcopy(residual)
+    ctrl, _ = compress(residual, importance={"indicator": "statistics"})
+    images = loader.dataset.tensors[0]
+    report = deploy(
+        ctrl, float_model, images, None, tmp_path / "out", post_training=True, latency_rounds=2, min_agreement=0
+    )
+    assert report.passed
+    assert {"nncf_ptq.onnx", "nncf_ptq.xml", "nncf_ptq.bin"} <= {file.name for file in (tmp_path / "out").iterdir()}
+    for figures in report.sections["latency"]["engines"].values():
+        assert figures["post_training_ms"] > 0

@@ -17,6 +17,7 @@ from llt_nncf.cli.main import main
 from llt_nncf.errors import ArtifactError
 from llt_nncf.export import export_onnx
 from llt_nncf.export import export_openvino
+from llt_nncf.export import packing
 from llt_nncf.validation import read_contents
 from llt_nncf.validation.exported_model import ExportedModel
 from llt_nncf.validation.ir_model import IrModel
@@ -45,6 +46,24 @@ def test_policy_that_comes_out_is_the_one_that_went_in(folder, name, source, kin
     contents = read_contents(folder / f"{name}.{kind}", with_kernels=False)
     assert contents.policy.bits == POLICY.bits
     assert contents.policy_source == source
+
+
+def test_packed_files_name_their_containers_and_give_the_policy_back(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "_UNPACKING_BYTES", 0)  # packs layers as small as these
+    torch.manual_seed(0)
+    model = calibrate(Classifier(), torch.randn(16, 3, SIZE, SIZE), is_exact=True)
+    x = torch.randn(1, 3, SIZE, SIZE)
+    path = export_onnx(model, x, tmp_path / "model.onnx", policy=POLICY, packed=True)
+    contents = [read_contents(path), read_contents(export_openvino(path, tmp_path / "model.xml", packed=True))]
+    plain = read_contents(folder / "model.onnx", with_kernels=False)
+    # A first channel that holds both -8 and 8 makes five bits of four.
+    for packed, containers in zip(contents, ({"4-bit", "4-bit + 1-bit"}, {"i4", "u4", "u4 + u1"}), strict=True):
+        assert packed.policy.bits == POLICY.bits
+        for layer, unpacked in zip(packed.layers, plain.layers, strict=True):
+            assert layer.container in containers
+            assert layer.stored_bits == (5 if "+" in layer.container else 4)
+            assert (layer.name, layer.needed_bits) == (unpacked.name, unpacked.needed_bits)
+            assert all(kernel.startswith("int8") for kernel in layer.kernels.values())
 
 
 def test_both_formats_hold_the_same_integers_and_grids(folder):
