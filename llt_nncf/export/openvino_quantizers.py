@@ -63,8 +63,8 @@ def keep_rounding_before_additions(model: onnx.ModelProto) -> None:
             quantize = producers.get(dequantize.input[0])
             if quantize is None or not _is_quantizer_of_convolution(quantize, producers):
                 continue
-            # Codes that something else reads too cannot vanish inside a fused kernel.
-            if max(readers[name], readers[dequantize.input[0]]) > 1:
+            # What something else reads too cannot vanish inside a fused kernel.
+            if max(readers[tensor] for tensor in (name, dequantize.input[0], quantize.input[0])) > 1:
                 continue
             source, same = quantize.input[0], f"{quantize.input[0]}/same"
             _insert_before(graph, quantize, helper.make_node("LeakyRelu", [source], [same], same, alpha=1.0))
