@@ -99,8 +99,10 @@ def save_openvino(model: ov.Model, xml_path: Path | str, *, minified: bool = Fal
         # fp16 compression would round the step sizes.
         ov.save_model(model, str(written), compress_to_fp16=False)
         if minified:
+            content = written.read_bytes()
             for pattern, shorter in _MINIFICATIONS:
-                written.write_bytes(re.sub(pattern, shorter, written.read_bytes()))
+                content = re.sub(pattern, shorter, content)
+            written.write_bytes(content)
     return xml_path
 
 

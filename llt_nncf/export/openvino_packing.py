@@ -13,7 +13,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from llt_nncf.export.openvino_folding import is_integer_weights
-from llt_nncf.export.packing import lowest_codes
+from llt_nncf.export.packing import count_from_lowest
 
 # Widths of the types whose values make up a code, the low bits first.
 _PLANES = {1: (1,), 2: (2,), 3: (3,), 4: (4,), 5: (4, 1), 6: (6,), 7: (6, 1)}
@@ -36,9 +36,7 @@ def pack_ir_weights(model: ov.Model, weight_bits: Mapping[str, int]) -> None:
         names = node.output(0).get_names()
         num_bits = next((layers[name] for name in names if name in layers), 2)
         codes = node.data
-        lowest = lowest_codes(codes, num_bits, _channel_axis(node))
-        offsets = codes - lowest
-        stored_bits = max(num_bits, int(offsets.max()).bit_length())
+        offsets, lowest, stored_bits = count_from_lowest(codes, num_bits, _channel_axis(node))
         if stored_bits > 7:
             continue
         is_int4 = stored_bits == 4 and codes.min() >= -8 and codes.max() <= 7

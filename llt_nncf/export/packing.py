@@ -45,9 +45,7 @@ def pack_weights(graph: ir.Graph, constants: ConstantPool, weight_bits: Mapping[
         codes = constant(value)
         if value is None or codes is None:
             continue
-        lowest = lowest_codes(codes, num_bits, _channel_axis(value))
-        offsets = codes - lowest
-        stored_bits = max(num_bits, int(offsets.max()).bit_length())
+        offsets, lowest, stored_bits = count_from_lowest(codes, num_bits, _channel_axis(value))
         if (8 - stored_bits) * codes.size > 8 * _UNPACKING_BYTES:
             del graph.initializers[f"{layer}/codes"]
             unpacking.replace(value, layer, offsets, lowest, stored_bits)
@@ -58,23 +56,27 @@ def pack_weights(graph: ir.Graph, constants: ConstantPool, weight_bits: Mapping[
                 value.shape = value.type = None
 
 
-def lowest_codes(codes: np.ndarray, num_bits: int, channel_axis: int) -> np.ndarray:
+def count_from_lowest(codes: np.ndarray, num_bits: int, channel_axis: int) -> tuple[np.ndarray, np.ndarray, int]:
     """
-    Returns the smallest code, which packed codes are counted from.
+    Returns the codes counted from the smallest one, as they are packed, that smallest code, and the bits they take.
 
-    It is -2**(num_bits - 1), or less if there are such codes, but one more in channels that were negated when a batch
-    norm of negative gain was folded: their codes end at 2**(num_bits - 1).
+    The smallest is -2**(num_bits - 1), or less if there are such codes, but one more in channels that were negated when
+    a batch norm of negative gain was folded: their codes end at 2**(num_bits - 1).
 
     :param codes: int8 weights.
     :param num_bits: Bit-width of the policy.
     :param channel_axis: The output-channel dimension of ``codes``.
-    :return: int16, shape ``()``, or one per channel, broadcastable to ``codes``, if there is a negated one.
+    :return: ``(offsets, lowest, stored_bits)``: offsets from 0 to 2**stored_bits - 1; the smallest code, int16, shape
+        ``()``, or one per channel, broadcastable to ``codes``, if there is a negated one; ``num_bits`` or what is
+        needed.
     """
     lowest = np.array(min(-(2 ** (num_bits - 1)), int(codes.min())), np.int16)
     others = tuple(axis for axis in range(codes.ndim) if axis != channel_axis)
     has_highest, has_lowest = (np.any(codes == end, axis=others, keepdims=True) for end in (-lowest, lowest))
     is_negated = has_highest & ~has_lowest
-    return lowest + is_negated if is_negated.any() else lowest
+    lowest = lowest + is_negated if is_negated.any() else lowest
+    offsets = codes - lowest
+    return offsets, lowest, max(num_bits, int(offsets.max()).bit_length())
 
 
 def _channel_axis(codes: ir.Value) -> int:
