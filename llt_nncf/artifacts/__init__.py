@@ -6,6 +6,7 @@ None of them needs torch.
 
 from llt_nncf.artifacts.bit_policy import BitPolicy as BitPolicy
 from llt_nncf.artifacts.cost_table import CostTable as CostTable
+from llt_nncf.artifacts.file_reading import check_zip as check_zip
 from llt_nncf.artifacts.file_reading import reading as reading
 from llt_nncf.artifacts.indicator_table import IndicatorTable as IndicatorTable
 from llt_nncf.artifacts.json_file import load_json as load_json
@@ -22,6 +23,7 @@ from llt_nncf.artifacts.reference import Reference as Reference
 from llt_nncf.artifacts.reference import weight_digest as weight_digest
 from llt_nncf.artifacts.scored_layers import load_scored_layers as load_scored_layers
 from llt_nncf.artifacts.step_record import StepRecord as StepRecord
+from llt_nncf.artifacts.temporary_path import temporary_path as temporary_path
 from llt_nncf.artifacts.training_log import TrainingCurves as TrainingCurves
 from llt_nncf.artifacts.training_log import TrainingLog as TrainingLog
 from llt_nncf.artifacts.validation_report import ValidationReport as ValidationReport

@@ -1,5 +1,6 @@
 """Files that other packages parse: whatever these raise becomes an error with the file's name."""
 
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,3 +28,17 @@ def reading(path: Path | str, kind: str) -> Iterator[None]:
     except Exception as error:
         msg = f"{path}: not {kind}: {type(error).__name__}: {str(error).strip()[:300]}"
         raise ArtifactError(msg) from error
+
+
+def check_zip(path: Path | str) -> None:
+    """
+    Compares every member of a zip file with its checksum, which ``torch.load`` does not do.
+
+    :param path: The file, as ``torch.save`` writes it.
+    :raises BadZipFile: If it is no zip file, or a member is damaged.
+    """
+    with zipfile.ZipFile(path) as file:
+        damaged = file.testzip()
+    if damaged is not None:
+        msg = f"{damaged} is damaged"
+        raise zipfile.BadZipFile(msg)

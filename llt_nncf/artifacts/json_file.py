@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 from typing import NoReturn
 from typing import TypeVar
 
+from llt_nncf.artifacts.temporary_path import temporary_path
 from llt_nncf.errors import ArtifactError
 
 T = TypeVar("T")
@@ -19,6 +19,8 @@ T = TypeVar("T")
 def write_atomically(path: Path | str, write: Callable[[Path], object]) -> Path:
     """
     Calls ``write`` with a temporary path in the same folder, then renames the result to ``path``.
+
+    What a killed process left of the same file is removed.
 
     :param path: Where the file shall be; missing folders are made. An existing file is replaced.
     :param write: Writes the whole file to the path that it is given. If it raises, ``path`` is left as it was.
@@ -29,21 +31,27 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> Path:
         msg = f"{path}: is a folder; give the name of a file in it."
         raise ArtifactError(msg)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with temporary_path(path) as temporary:
         write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # on disk before the name is: a power cut leaves the old file or the new one
-        # mkstemp makes the file private to its owner; give it the mode that any new file would have.
+        _sync(temporary)  # on disk before the name is: a power cut leaves the old file or the new one
+        # A temporary file is private to its owner; give it the mode that any new file would have.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        _sync(path.parent)
     return path
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file's content, or a folder's list of names, is on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def save_json(path: Path | str, schema: str, content: dict[str, Any]) -> Path:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ import onnx
 import openvino as ov
 from google.protobuf.message import DecodeError
 
+from llt_nncf.artifacts import temporary_path
 from llt_nncf.artifacts import write_atomically
 from llt_nncf.errors import ExportError
 
@@ -110,7 +110,7 @@ def save_openvino(model: ov.Model, xml_path: Path | str, *, minified: bool = Fal
 def _written_together(path: Path, names: list[str]) -> Iterator[Path]:
     """Gives a path in a temporary folder; the files of these names are then moved to the folder of ``path`` in turn."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
-        yield Path(folder) / path.name
+    with temporary_path(path, is_folder=True) as folder:
+        yield folder / path.name
         for name in names:
-            os.replace(Path(folder) / name, path.with_name(name))
+            os.replace(folder / name, path.with_name(name))

@@ -1,12 +1,12 @@
 """Files that appear together, once all of them are known to be good."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextlib import suppress
 from pathlib import Path
 
+from llt_nncf.artifacts import temporary_path
 from llt_nncf.errors import ArtifactError
 
 # What readers open comes after what it refers to (model.bin, external data); the report vouches for all the others.
@@ -28,8 +28,8 @@ def staging_folder(out_dir: Path) -> Iterator[Path]:
     is_new = not out_dir.exists()
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=out_dir) as folder:
-            yield Path(folder)
+        with temporary_path(out_dir / "export", is_folder=True) as folder:
+            yield folder
     finally:
         if is_new:
             with suppress(OSError):  # it has files now

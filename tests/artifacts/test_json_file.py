@@ -73,3 +73,22 @@ def test_values_that_json_does_not_have_are_refused_before_anything_is_written(v
 def test_content_comes_back_without_the_schema(tmp_path: Path):
     path = save_json(tmp_path / "x.json", "test/1", {"größe": [1, 2.5, None]})
     assert load_json(path, "test/1") == {"größe": [1, 2.5, None]}
+
+
+def test_file_and_folder_are_on_the_disk_in_this_order_before_the_writer_returns(tmp_path: Path, monkeypatch):
+    # What a power cut leaves is decided by what was synced before what.
+    course = []
+    fsync, replace = os.fsync, Path.replace
+
+    def spy_on_fsync(handle):
+        course.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else f"file of {os.fstat(handle).st_size}")
+        fsync(handle)
+
+    def spy_on_replace(path, target):
+        course.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", spy_on_fsync)
+    monkeypatch.setattr(Path, "replace", spy_on_replace)
+    write_atomically(tmp_path / "x.bin", lambda temporary: temporary.write_bytes(b"12345"))
+    assert course == ["file of 5", "rename", "folder"]
