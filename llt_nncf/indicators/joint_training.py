@@ -19,6 +19,7 @@ from torch import nn
 
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import StepRecord
+from llt_nncf.artifacts import reading
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators.joint_step import JointStep
 from llt_nncf.indicators.quantizer_set import QuantizerSet
@@ -264,12 +265,13 @@ class _Run:
         state = made_by_first_rank(lambda: load_checkpoint(path, settings))
         if state is None:
             return
-        self.joint_step.load_state_dict(state["joint_step"])
-        self.ranking.load_state_dict(state["ranking"])
-        self.start = IndicatorTable(self.start.table, **state["start"], source=self.start.source)
-        self.steps, self.epoch, self.batches_done, self.counted, self.skipped, self.sums = state["counts"]
-        own = state["of_ranks"][rank()]
-        self._epoch_random, self._resumed_random = own["epoch_random"], own["random"]
+        with reading(path, "a whole checkpoint of this training; delete it to train from the start"):
+            self.joint_step.load_state_dict(state["joint_step"])
+            self.ranking.load_state_dict(state["ranking"])
+            self.start = IndicatorTable(self.start.table, **state["start"], source=self.start.source)
+            self.steps, self.epoch, self.batches_done, self.counted, self.skipped, self.sums = state["counts"]
+            own = state["of_ranks"][rank()]
+            self._epoch_random, self._resumed_random = own["epoch_random"], own["random"]
         if self.batches_done == 0:
             self._restore_random()
 

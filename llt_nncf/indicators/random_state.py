@@ -1,4 +1,4 @@
-"""The state of every random number generator that a training step may draw from."""
+"""The state of every random number generator that a training step may draw from, as tensors and plain values."""
 
 import random
 from typing import Any
@@ -13,9 +13,11 @@ def random_state(loader: Any) -> dict[str, Any]:
 
     :param loader: The data loader; its ``generator`` and its sampler's are taken if it has any.
     """
+    kind, key, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        # Not NumPy's array: torch.load would have to import and call something for it.
+        "numpy": (kind, np.asarray(key).tolist(), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "loader": [generator.get_state() for generator in _generators(loader)],

@@ -1,15 +1,15 @@
 """Checkpoints of importance training: written whole or not at all, refused if they belong to another training."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from llt_nncf.artifacts import check_zip
 from llt_nncf.artifacts import write_atomically
 from llt_nncf.errors import ArtifactError
 
-_SCHEMA = "llt_nncf.importance_checkpoint/2"
+_SCHEMA = "llt_nncf.importance_checkpoint/3"
 
 
 def save_checkpoint(path: Path | str, settings: dict[str, Any], state: dict[str, Any]) -> None:
@@ -18,7 +18,7 @@ def save_checkpoint(path: Path | str, settings: dict[str, Any], state: dict[str,
 
     :param path: The file; replaced if it is there.
     :param settings: What the training was asked to do; a resume must be asked to do the same.
-    :param state: Everything that changes from step to step.
+    :param state: Everything that changes from step to step. Like ``settings`` of tensors and plain values.
     """
     content = {"schema": _SCHEMA, "settings": settings, "state": state}
     write_atomically(path, lambda temporary: torch.save(content, temporary))
@@ -28,7 +28,7 @@ def load_checkpoint(path: Path | str, settings: dict[str, Any]) -> dict[str, Any
     """
     Returns the saved state, or ``None`` if there is no file.
 
-    :param path: The file. It is unpickled with the states of random number generators in it: load only your own.
+    :param path: The file; nothing in it is run.
     :param settings: What the training is asked to do now.
     :raises ArtifactError: If the file is no checkpoint, or of a training with other settings; both are named.
     """
@@ -37,10 +37,14 @@ def load_checkpoint(path: Path | str, settings: dict[str, Any]) -> dict[str, Any
         return None
     remedy = f"Delete it to train from the start: {path}"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=False)
-        schema, saved, state = content["schema"], content["settings"], content["state"]
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
-        msg = f"This is no checkpoint of importance training ({error!r}). {remedy}"
+        check_zip(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        schema, saved, state = content["schema"], dict(content["settings"]), content["state"]
+    except Exception as error:  # pickle's, zip's or PyTorch's own; its text would advise to run what is in the file
+        msg = (
+            f"This is no checkpoint of importance training, or a damaged one, or one of before {_SCHEMA} "
+            f"({type(error).__name__}). {remedy}"
+        )
         raise ArtifactError(msg) from error
     if schema != _SCHEMA:
         msg = f"The checkpoint's schema is {schema!r}, and must be {_SCHEMA!r}. {remedy}"

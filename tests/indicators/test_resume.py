@@ -80,6 +80,18 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)
 
 
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path):
+    net, path = started_net(), tmp_path / "c.ckpt"
+    options = {"candidate_bits": CANDIDATES, "checkpoint": path}
+    train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)
+    content = bytearray(path.read_bytes())
+    at = content.index(net.conv.weight.detach().numpy().tobytes())
+    content[at + 8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"a damaged one.*c.ckpt"):
+        train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)
+
+
 def test_a_training_that_diverges_keeps_what_was_good(tmp_path):
     bad, data = started_net(), batches(4)
     spoilt = [*data[:2], (data[2][0] * float("nan"), data[2][1]), data[3]]
