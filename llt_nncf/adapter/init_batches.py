@@ -34,6 +34,8 @@ class InitBatches:
         except StopIteration:
             msg = "The registered data loader gives no batch: it has fewer samples than batch_size, with drop_last."
             raise MissingInitArgsError(msg) from None
+        # NNCF's wrapper hides what it wraps.
+        self._registered = getattr(self._loader, "_data_loader", self._loader)
         self._criterion_fn = criterion_fn
         self._criterion = criterion
 
@@ -75,6 +77,16 @@ class InitBatches:
     def batch_size(self) -> int:
         """Samples in a batch."""
         return self._loader.batch_size or 1
+
+    @property
+    def sampler(self) -> Any:
+        """The loader's sampler, whose epoch and generator importance training sets; ``None`` if it has none."""
+        return getattr(self._registered, "sampler", None)
+
+    @property
+    def generator(self) -> torch.Generator | None:
+        """The loader's own generator, which belongs to a checkpoint of importance training."""
+        return getattr(self._registered, "generator", None)
 
     def __len__(self) -> int:
         return len(self._loader)

@@ -209,7 +209,7 @@ class _Run:
         on_step: Sequence[Callable[[StepRecord], None]],
     ) -> None:
         """One optimizer step with all that is noted about it."""
-        before = random_state(None)
+        before = random_state(self.loader)
         try:
             losses, skipped = self.joint_step(batches, self.steps, rate_factor)
         except Exception as error:
@@ -240,7 +240,7 @@ class _Run:
 
     def save(self) -> None:
         """Saves the state, if a file is named."""
-        self._save(random_state(None))
+        self._save(random_state(self.loader))
 
     def _save(self, random: Mapping[str, Any]) -> None:
         if self.checkpoint is None:
@@ -277,7 +277,7 @@ class _Run:
 
     def _restore_random(self) -> None:
         if self._resumed_random is not None:
-            set_random_state(self._resumed_random, None)
+            set_random_state(self._resumed_random, self.loader)
             self._resumed_random = None
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators import train_indicators
 from tests.indicators.tiny_net import CANDIDATES
+from tests.indicators.tiny_net import NoisySet
 from tests.indicators.tiny_net import batches
 from tests.indicators.tiny_net import loss_fn
 from tests.indicators.tiny_net import quantizer_set
@@ -103,3 +105,25 @@ def test_a_training_that_diverges_keeps_what_was_good(tmp_path):
     train_indicators(resumed, quantizer_set(resumed), data, loss_fn, **options)
     for one, other in zip(good.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kill_at", [7, 10], ids=["after-an-epoch", "amid-the-next"])
+def test_a_loader_with_a_generator_of_its_own_shuffles_on_after_a_resume(tmp_path, kill_at):
+    def train(checkpoint: Path, stop_at: int | None = None):
+        def on_step(record):
+            if record.step == stop_at:
+                raise KeyboardInterrupt
+
+        torch.manual_seed(5)
+        net, generator = started_net(), torch.Generator().manual_seed(1)
+        loader = DataLoader(NoisySet(48), batch_size=8, shuffle=True, generator=generator)  # 6 steps an epoch
+        options = {"checkpoint": checkpoint, "checkpoint_every": 3, "on_step": [on_step], "epochs": 3}
+        train_indicators(net, quantizer_set(net), loader, loss_fn, candidate_bits=CANDIDATES, **options)
+        return net.state_dict(), generator.get_state()
+
+    whole, order = train(tmp_path / "whole.ckpt")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed.ckpt", kill_at)
+    resumed, order_after_resume = train(tmp_path / "killed.ckpt")
+    assert torch.equal(order_after_resume, order)
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
