@@ -1,6 +1,8 @@
 """Every error that the package raises on purpose; each also derives from the builtin that callers may already catch."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence
+from contextlib import contextmanager
 
 
 class LltError(Exception):
@@ -69,6 +71,25 @@ class ExportError(LltError, ValueError):
 
 class ValidationFailedError(LltError, RuntimeError):
     """The exported model disagrees with its reference by more than the threshold."""
+
+
+@contextmanager
+def located(where: object) -> Iterator[None]:
+    """
+    Puts ``where``, a file or a key, in front of the text of this package's errors.
+
+    >>> with located("policy.json"):
+    ...     raise StageError("There is no policy.")
+    Traceback (most recent call last):
+    llt_nncf.errors.StageError: policy.json: There is no policy.
+
+    :raises LltError: Of the same class as the one that was raised inside.
+    """
+    try:
+        yield
+    except LltError as error:
+        msg = f"{where}: {error}"
+        raise type(error)(msg) from error
 
 
 def some_of(items: Sequence[str], most: int, separator: str = ", ") -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from nncf import NNCFConfig
+from nncf import ValidationError
 from nncf.config.extractors import extract_range_init_params
 from nncf.torch.algo_selector import PT_COMPRESSION_ALGORITHMS
 from nncf.torch.graph.transformations.layout import PTTransformationLayout
@@ -68,6 +69,13 @@ class LltQuantizationBuilder(QuantizationBuilder):
             activation_bits=self._llt_config.activation_bits,
         )
         return setup
+
+    def get_transformation_layout(self, model: NNCFNetwork) -> PTTransformationLayout:
+        try:
+            return super().get_transformation_layout(model)
+        except ValidationError as error:
+            msg = f"compression.ignored_scopes, compression.target_scopes: {error}"
+            raise ConfigError(msg) from error
 
     def _get_transformation_layout(self, target_model: NNCFNetwork) -> PTTransformationLayout:
         layout = super()._get_transformation_layout(target_model)

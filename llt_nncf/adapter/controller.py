@@ -51,7 +51,9 @@ from llt_nncf.errors import ExportError
 from llt_nncf.errors import InvalidIndicatorError
 from llt_nncf.errors import SearchNotProvenError
 from llt_nncf.errors import StageError
+from llt_nncf.errors import located
 from llt_nncf.export import export_onnx
+from llt_nncf.functional import training_mode
 from llt_nncf.indicators import OWN_INDICATORS
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import policy_rounds
@@ -113,9 +115,12 @@ class LltQuantizationController(QuantizationController):
             with suppress(SearchNotProvenError, InvalidIndicatorError):
                 search_policies(config, self.quantizers.read_indicators("start values"), self.table)
         if config.policy is not None:
-            self.apply_policy(BitPolicy.load(config.policy))
+            with located("compression.policy"):
+                self.apply_policy(BitPolicy.load(config.policy))
         elif config.indicators is not None:
-            self.search(load_scored_layers(config.indicators))
+            with located("compression.indicators"):
+                indicators = load_scored_layers(config.indicators)
+            self.search(indicators)
         elif config.importance.indicator == "statistics":
             indicators = self.quantizers.read_indicators(f"start values ({config.importance.start_values})")
             self._save("indicators.json", indicators)
@@ -365,7 +370,9 @@ class LltQuantizationController(QuantizationController):
             nncf_logger.warning("llt_quantization: no data loader was registered, so batch norms were not adapted.")
             return
         if params is not None:
-            BatchnormAdaptationAlgorithm(**params).run(self.model)
+            # Without dropout, whatever mode the script has left the model in: after a resume it is another.
+            with training_mode(self.model, False):
+                BatchnormAdaptationAlgorithm(**params).run(self.model)
 
     def _save(self, file_name: str, artifact: Any) -> None:
         if self._llt_config.artifacts_dir is not None and is_main_process():

@@ -22,6 +22,7 @@ from nncf.torch.quantization.layers import PTQuantizerSetup
 from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.errors import ConfigError
 from llt_nncf.errors import StageError
 
 _UNSEARCHED_BITS = 8
@@ -98,6 +99,7 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
 
     :param setup: A setup with ``SwitchableQuantizerSpec``.
     :param model: The model that it was made for.
+    :raises ConfigError: If the config's scopes leave no layer.
     """
     graph = model.nncf.get_original_graph()
     module_names = {id(module): name for name, module in model.named_modules()}
@@ -146,6 +148,9 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
         for name, ids in zip(names, quantizers, strict=True)
         if {points[point_id].target_point.target_node_name for point_id in ids} <= input_nodes
     )
+    if not rows:
+        msg = "compression.ignored_scopes, compression.target_scopes: they leave no layer to quantize."
+        raise ConfigError(msg)
     table = LayerTable(tuple(rows.values()), unsearched)
     return LayerSurvey(table, row_points, activation_points, nodes, model_inputs)
 

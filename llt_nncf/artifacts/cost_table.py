@@ -16,6 +16,7 @@ from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.errors import ArtifactError
+from llt_nncf.errors import located
 
 _SCHEMA = "llt_nncf.cost_table/1"
 
@@ -74,4 +75,5 @@ class CostTable:
             costs: dict[str, dict[BitPair, float]] = pairs_from_json(content["costs"])
             name, unit, source = (typed(content[key], str) for key in ("name", "unit", "source"))
             details = typed(content.get("details", {}), dict)
-        return cls(name, unit, costs, source, details)
+        with located(path):
+            return cls(name, unit, costs, source, details)

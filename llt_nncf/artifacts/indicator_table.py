@@ -12,6 +12,7 @@ from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.artifacts.layer_table import LayerTable
 from llt_nncf.errors import InvalidIndicatorError
+from llt_nncf.errors import located
 from llt_nncf.errors import some_of
 
 _SCHEMA = "llt_nncf.indicators/1"
@@ -84,4 +85,6 @@ class IndicatorTable:
                 for kind in ("weights", "activations")
             }
             source = typed(content["source"], str)
-        return cls(LayerTable.from_dict(content, str(path)), kinds["weights"], kinds["activations"], source)
+        table = LayerTable.from_dict(content, str(path))
+        with located(path):
+            return cls(table, kinds["weights"], kinds["activations"], source)

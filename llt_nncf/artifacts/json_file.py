@@ -97,7 +97,8 @@ def schema_of(path: Path | str) -> Any:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_doubles)
     except FileNotFoundError:
         msg = f"{path}: no such file."
         raise ArtifactError(msg) from None
@@ -141,3 +142,12 @@ def typed(value: Any, kind: type[T]) -> T:
 def _refuse_constant(name: str) -> NoReturn:
     msg = f"{name} is not JSON"
     raise ValueError(msg)
+
+
+def _refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        msg = f"it has {next(name for name in content if names.count(name) > 1)!r} twice"
+        raise ValueError(msg)
+    return content

@@ -13,8 +13,12 @@ from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.errors import ArtifactError
+from llt_nncf.errors import located
 
 _SCHEMA = "llt_nncf.layer_table/1"
+
+# The search adds up products with both bit-widths over all layers, in integers of 64 bits.
+_MOST = 10**14
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,9 @@ class LayerTable:
             for kind, bits in (("weight_bits", layer.weight_bits), ("activation_bits", layer.activation_bits)):
                 if not bits or list(bits) != sorted(set(bits), reverse=True) or min(bits) < 2 or max(bits) > 8:
                     faults.append(f"{layer.name}.{kind}={list(bits)} must be distinct, descending, each from 2 to 8")
-            if layer.macs <= 0 or layer.weight_count <= 0:
-                faults.append(f"{layer.name}: macs={layer.macs} and weight_count={layer.weight_count} must be positive")
+            for kind, count in (("macs", layer.macs), ("weight_count", layer.weight_count)):
+                if not 0 < count <= _MOST:
+                    faults.append(f"{layer.name}.{kind}={count} must be positive, and at most {_MOST:.0e}")
             first = groups.setdefault(layer.activation_group, layer)
             if first.activation_bits != layer.activation_bits:
                 faults.append(
@@ -127,7 +132,8 @@ class LayerTable:
                 bits = {key: tuple(typed(b, int) for b in row[key]) for key in ("weight_bits", "activation_bits")}
                 rows.append(Layer(**{**row, **names, **counts, **bits}))
             unsearched = {name: typed(num_bits, int) for name, num_bits in typed(content["unsearched"], dict).items()}
-        return cls(tuple(rows), unsearched)
+        with located(where):
+            return cls(tuple(rows), unsearched)
 
     def save(self, path: Path | str) -> Path:
         """Saves the table as JSON, atomically."""

@@ -15,6 +15,7 @@ from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.artifacts.layer_table import LayerTable
 from llt_nncf.errors import InvalidIndicatorError
+from llt_nncf.errors import located
 from llt_nncf.errors import some_of
 
 PAIR_SCORES_SCHEMA = "llt_nncf.pair_scores/1"
@@ -71,4 +72,6 @@ class PairScoreTable:
         with parsing(path, "a table of pair scores"):
             scores = pairs_from_json(content["scores"])
             source = typed(content["source"], str)
-        return cls(LayerTable.from_dict(content, str(path)), scores, source)
+        table = LayerTable.from_dict(content, str(path))
+        with located(path):
+            return cls(table, scores, source)

@@ -12,6 +12,7 @@ import numpy as np
 from llt_nncf.artifacts.file_reading import reading
 from llt_nncf.artifacts.json_file import write_atomically
 from llt_nncf.errors import ArtifactError
+from llt_nncf.errors import located
 
 _SCHEMA = "llt_nncf.reference/2"
 _ARRAYS = ("inputs", "logits", "labels", "float_logits")
@@ -127,8 +128,5 @@ class Reference:
             msg = f"{path}: schema {schema!r} with arrays {sorted(arrays)}; must be {_SCHEMA!r} with inputs and logits."
             msg += " Record it again with this version of llt_nncf."
             raise ArtifactError(msg)
-        try:
+        with located(path):
             return cls(**arrays, taps=taps, ties=ties, weight_digests=digests)
-        except ArtifactError as error:
-            msg = f"{path}: {error}"
-            raise ArtifactError(msg) from None

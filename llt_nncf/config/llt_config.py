@@ -9,6 +9,7 @@ from typing import Any
 from llt_nncf.artifacts import CostTable
 from llt_nncf.cost import Budget
 from llt_nncf.errors import ConfigError
+from llt_nncf.errors import located
 
 ALGORITHM_NAME = "llt_quantization"
 
@@ -157,7 +158,9 @@ def _budget(limits: Mapping[str, Any]) -> Budget:
     if "bitops_as" in values:
         values["bitops_as"] = (values["bitops_as"]["weight_bits"], values["bitops_as"]["activation_bits"])
     if "latency_table" in values:
-        values["latency_table"] = CostTable.load(values["latency_table"])
-    values["tables"] = tuple((CostTable.load(row["path"]), row["most"]) for row in values.get("tables", ()))
+        with located("compression.budget.latency_table"):
+            values["latency_table"] = CostTable.load(values["latency_table"])
+    with located("compression.budget.tables"):
+        values["tables"] = tuple((CostTable.load(row["path"]), row["most"]) for row in values.get("tables", ()))
     values["without_fixed"] = tuple(values.get("without_fixed", ()))
     return Budget(**values)

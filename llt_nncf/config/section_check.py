@@ -1,6 +1,7 @@
 """Checks a section against its JSON schema, and words every fault so that it can be mended."""
 
 import difflib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,13 +20,32 @@ def check_section(section: Any, properties: dict[str, Any], *, where: str) -> No
     :raises ConfigError: With one line per fault: key path, what was given, what is allowed.
     """
     schema = {"type": "object", "properties": properties, "additionalProperties": False}
-    errors = sorted(
-        jsonschema.Draft7Validator(schema).iter_errors(section), key=lambda error: list(map(str, error.path))
-    )
+    errors = sorted(_VALIDATOR(schema).iter_errors(section), key=lambda error: list(map(str, error.path)))
     lines = [line for error in errors for line in _word(error, where)]
     if lines:
         msg = f"{len(lines)} fault{'s' * (len(lines) > 1)} in the llt_quantization config:\n  " + "\n  ".join(lines)
         raise ConfigError(msg)
+
+
+def _is_integer(_checker: Any, value: Any) -> bool:
+    # jsonschema takes 4.0 for an integer, which range() does not; and generators have seeds of 64 bits.
+    return type(value) is int and abs(value) < 2**63
+
+
+def _is_number(_checker: Any, value: Any) -> bool:
+    # Python reads NaN and Infinity from JSON, and NaN is neither below nor above any limit.
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+_VALIDATOR = jsonschema.validators.extend(
+    jsonschema.Draft7Validator,
+    type_checker=jsonschema.Draft7Validator.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number}),
+)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
 
 
 def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
@@ -40,19 +60,22 @@ def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
             hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}."
             yield f"{path}.{key}: unknown key; {hint}"
     elif error.validator == "enum":
-        yield f"{path}={error.instance!r}: must be one of {', '.join(map(repr, error.validator_value))}."
+        yield f"{path}={_shown(error.instance)}: must be one of {', '.join(map(repr, error.validator_value))}."
     elif error.validator == "required":
         yield f"{path}: {error.message}."
     elif error.validator == "minProperties":
         yield f"{path}: is empty; give at least one of {', '.join(sorted(error.schema['properties']))}."
+    elif error.validator == "type" and type(error.instance) in (int, float):
+        yield f"{path}={_shown(error.instance)}: must be of type {error.validator_value}, and of 64 bits at most."
     elif error.validator in _LIMITS:
-        yield f"{path}={error.instance!r}: must be {_LIMITS[error.validator]} {error.validator_value}."
+        yield f"{path}={_shown(error.instance)}: must be {_LIMITS[error.validator]} {error.validator_value}."
     elif error.validator == "uniqueItems":
-        yield f"{path}={error.instance!r}: names a value twice."
+        yield f"{path}={_shown(error.instance)}: names a value twice."
     else:
-        yield f"{path}={error.instance!r}: {error.message}."
+        yield f"{path}={_shown(error.instance)}: {error.message}."
 
 
+_MOST_CHARACTERS = 100
 _LIMITS = {
     "minimum": "at least",
     "maximum": "at most",
