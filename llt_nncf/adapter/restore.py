@@ -13,6 +13,7 @@ from nncf.torch import load_state
 from torch import nn
 
 from llt_nncf.adapter.controller import LltQuantizationController
+from llt_nncf.artifacts import check_zip
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ConfigError
@@ -46,9 +47,9 @@ def restore(
                 model, config, compression_state=checkpoint["compression"], dump_graphs=False
             )
             load_state(compressed, checkpoint["model"], is_resume=True)
-    except LltError:
+    except ConfigError:
         raise
-    except Exception as error:  # NNCF has no errors of its own for that
+    except Exception as error:  # NNCF has no errors of its own for that, and our own do not know the file
         msg = f"{checkpoint_path}: is not of this model and config: {type(error).__name__}: {error}"
         raise ArtifactError(msg) from error
     return controller
@@ -81,13 +82,14 @@ def _load_config(path: Path | str, input_shape: Sequence[int] | None) -> NNCFCon
 
 def _load_checkpoint(path: Path | str) -> dict[str, Any]:
     try:
+        check_zip(path)
         # The one class in a compression state, an enumeration.
         with torch.serialization.safe_globals([CompressionStage]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+    except FileNotFoundError:
         raise
     except Exception as error:  # pickle's, zip's or PyTorch's own; its text would advise to run what is in the file
-        msg = f"{path}: not a checkpoint of tensors and plain values ({type(error).__name__})."
+        msg = f"{path}: not a checkpoint of tensors and plain values, or a damaged one ({type(error).__name__})."
         raise ArtifactError(msg) from error
     if not isinstance(checkpoint, dict) or not set(checkpoint) >= _KEYS:
         found = sorted(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
