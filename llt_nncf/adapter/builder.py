@@ -15,6 +15,7 @@ from nncf.torch.quantization.layers import PTQuantizerSetup
 
 from llt_nncf.adapter.compression_state import BuilderState
 from llt_nncf.adapter.controller import LltQuantizationController
+from llt_nncf.adapter.float_weights import log_float_weights
 from llt_nncf.adapter.init_batches import InitBatches
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.layer_survey import assign_candidates
@@ -22,6 +23,7 @@ from llt_nncf.adapter.layer_survey import survey_layers
 from llt_nncf.adapter.layer_survey import weighted_nodes
 from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
 from llt_nncf.adapter.nncf_schema import check_config
+from llt_nncf.adapter.training_branches import check_training_branches
 from llt_nncf.artifacts import reading
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
@@ -143,6 +145,8 @@ class LltQuantizationBuilder(QuantizationBuilder):
             quantizers=self._quantizer_set(),
         )
         if self.should_init:
+            log_float_weights(model, self._survey)
+            check_training_branches(model, controller.quantizers, InitBatches.for_statistics(self.config))
             controller.initialize()
         return controller
 

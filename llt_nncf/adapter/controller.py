@@ -353,7 +353,7 @@ class LltQuantizationController(QuantizationController):
         *args, kwargs = get_export_args(frozen, model_args=model_args, device="cpu")
         export_onnx(
             frozen,
-            (*args, kwargs) if kwargs else tuple(args),
+            (*args, kwargs),
             save_path,
             policy=self.policy,
             input_names=input_names,

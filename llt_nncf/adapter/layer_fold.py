@@ -112,8 +112,10 @@ def layer_folds(model: NNCFNetwork, survey: LayerSurvey, activation_keys: Mappin
         node = survey.nodes[layer.name]
         module = model.nncf.get_containing_module(node.node_name)
         weight_op = next((op for op in module.pre_ops.values() if isinstance(op.op, NncfSwitchableQuantizer)), None)
-        # A layer that is called twice has two inputs, and its bias no common grid.
-        key = None if node.is_shared() else activation_keys.get(layer.activation_group)
+        if layer.name in survey.repeated:  # It has two inputs, and its bias no common grid.
+            yield LayerFold(layer.name, module, None, weight_op, None)
+            continue
+        key = activation_keys.get(layer.activation_group)
         input_quantizer = None if key is None else storage[key].core
         yield LayerFold(layer.name, module, _batch_norm_behind(model, graph, node), weight_op, input_quantizer)
 
@@ -121,7 +123,7 @@ def layer_folds(model: NNCFNetwork, survey: LayerSurvey, activation_keys: Mappin
 def _batch_norm_behind(model: NNCFNetwork, graph: NNCFGraph, node: NNCFNode) -> Any:
     """The batch norm that alone reads the layer's output, if it can be folded without rounding anything again."""
     following = graph.get_next_nodes(node)
-    if len(following) != 1 or following[0].node_type != "batch_norm" or node.is_shared() or following[0].is_shared():
+    if len(following) != 1 or following[0].node_type != "batch_norm" or following[0].is_shared():
         return None
     attributes = node.layer_attributes
     if getattr(attributes, "transpose", False) and attributes.groups > 1:

@@ -9,6 +9,7 @@ well: its calls may have different activation quantizers.
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nncf.common.graph import NNCFGraph
@@ -38,6 +39,7 @@ class LayerSurvey:
     :param activation_points: Name of each activation quantizer to the id of its first quantization point.
     :param nodes: Layer name to the node in NNCF's graph.
     :param model_inputs: Names of the activation quantizers of the model's inputs.
+    :param repeated: Names of the layers that are called more than once.
     """
 
     table: LayerTable
@@ -45,6 +47,7 @@ class LayerSurvey:
     activation_points: dict[str, int]
     nodes: dict[str, NNCFNode]
     model_inputs: frozenset[str]
+    repeated: frozenset[str]
 
 
 def assign_candidates(
@@ -63,15 +66,23 @@ def assign_candidates(
     :param candidate_bits: Candidates of searched quantizers.
     :param fixed_bits: The one candidate of fixed layers.
     :param activation_bits: The one candidate of all activation quantizers, so that only weights are searched.
-    :raises StageError: If there is no layer.
+    :raises StageError: If there is no layer, or no input that NNCF follows.
     """
+    if not graph.get_input_nodes():
+        msg = (
+            "NNCF found no input of the model: it follows tensors that are arguments of forward, not those inside a "
+            "dict or a list. Take each as an argument, by position or keyword, for example in a module around it."
+        )
+        raise StageError(msg)
     layers = _layer_nodes(graph)
-    if not layers:
+    fixed = {layers[0].layer_name, layers[-1].layer_name} if layers else set()
+    # What a function computes with weights of its own (F.conv2d(x, w)) counts as a layer, but its weights stay floats.
+    quantized = {point.target_point.target_node_name for point in _weight_points(setup).values()}
+    node_layers = {node.node_name: node.layer_name for node in layers if node.node_name in quantized}
+    if not node_layers:
         msg = "The model has no convolution and no linear layer that NNCF can quantize."
         raise StageError(msg)
-    calls = Counter(node.layer_name for node in layers)
-    fixed = {layers[0].layer_name, layers[-1].layer_name} | {name for name, count in calls.items() if count > 1}
-    node_layers = {node.node_name: node.layer_name for node in layers}
+    fixed |= _repeated(node_layers.values())
     for point_id, point in _weight_points(setup).items():
         layer_name = node_layers.get(point.target_point.target_node_name)
         if layer_name is None:
@@ -115,10 +126,8 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
     rows: dict[str, Layer] = {}
     row_points: dict[str, int] = {}
     nodes: dict[str, NNCFNode] = {}
-    for node in _layer_nodes(graph):
-        point_id = weight_points.get(node.node_name)
-        if point_id is None:
-            continue
+    calls = [node for node in _layer_nodes(graph) if node.node_name in weight_points]
+    for node in calls:
         layer_name = module_names[id(model.nncf.get_containing_module(node.node_name))]
         if layer_name in rows:
             continue
@@ -126,13 +135,13 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
         group, activation_bits = feeding.get(node.node_name, (f"{layer_name} (float input)", (_UNSEARCHED_BITS,)))
         rows[layer_name] = Layer(
             name=layer_name,
-            macs=sum(_macs(graph, call) for call in _layer_nodes(graph) if call.layer_name == node.layer_name),
+            macs=sum(_macs(graph, call) for call in calls if call.layer_name == node.layer_name),
             weight_count=_weight_count(node),
             activation_group=group,
-            weight_bits=setup.quantization_points[point_id].qspec.candidate_bits,
+            weight_bits=setup.quantization_points[weight_points[node.node_name]].qspec.candidate_bits,
             activation_bits=activation_bits,
         )
-        row_points[layer_name] = point_id
+        row_points[layer_name] = weight_points[node.node_name]
         nodes[layer_name] = node
     groups = {row.activation_group for row in rows.values()}
     activation_points = {name: ids[0] for name, ids in zip(names, quantizers, strict=True)}
@@ -152,7 +161,9 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
         msg = "compression.ignored_scopes, compression.target_scopes: they leave no layer to quantize."
         raise ConfigError(msg)
     table = LayerTable(tuple(rows.values()), unsearched)
-    return LayerSurvey(table, row_points, activation_points, nodes, model_inputs)
+    twice = _repeated(node.layer_name for node in calls)
+    repeated = frozenset(name for name, node in nodes.items() if node.layer_name in twice)
+    return LayerSurvey(table, row_points, activation_points, nodes, model_inputs, repeated)
 
 
 def weighted_nodes(model: NNCFNetwork) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -179,6 +190,15 @@ def _layer_nodes(graph: NNCFGraph) -> list[NNCFNode]:
     kinds = (ConvolutionLayerAttributes, LinearLayerAttributes)
     nodes = [node for node in graph.get_all_nodes() if isinstance(node.layer_attributes, kinds)]
     return sorted(nodes, key=lambda node: node.node_id)
+
+
+def _repeated(layer_names: Iterable[str]) -> set[str]:
+    """
+    The names that are there more than once.
+
+    NNCF's own ``is_shared`` also counts a module's other operations, such as the padding of ``padding_mode="reflect"``.
+    """
+    return {name for name, count in Counter(layer_names).items() if count > 1}
 
 
 def _weight_points(setup: PTQuantizerSetup) -> dict[int, PTQuantizationPoint]:

@@ -81,6 +81,8 @@ def export_onnx(
     """
     traced = _trace(model, example_input, input_names=input_names, output_names=output_names, opset=opset)
     proto = ir.to_proto(lower_to_qcdq(ir.from_proto(traced), packed=packed))
+    # Behind quantizers PyTorch notes the shapes of the example, batch included; ONNX Runtime would rely on them.
+    del proto.graph.value_info[:]
     metadata = {VERSIONS_KEY: json.dumps(_versions()), DIGEST_KEY: graph_digest(proto.graph)}
     if policy is not None:
         metadata[POLICY_KEY] = json.dumps(policy.to_dict())
@@ -150,6 +152,10 @@ def _trace(
         raise ExportError(msg)
     arguments = example_input if isinstance(example_input, tuple) else (example_input,)
     count = sum(len(item) if isinstance(item, dict) else 1 for item in arguments)
+    if isinstance(arguments[-1], dict) and arguments[-1]:
+        arguments, keywords = arguments[:-1], arguments[-1]
+        model = _CalledByKeyword(model, len(arguments), list(keywords))
+        arguments = (*arguments, *keywords.values())
     inputs = list(input_names or (["input"] if count == 1 else [f"input_{i}" for i in range(count)]))
     outputs = list(output_names or ["output"])
     is_frozen = any(isinstance(module, FrozenWeight | FrozenActivationQuantizer) for module in model.modules())
@@ -176,6 +182,19 @@ def _trace(
                 raise ExportError(msg) from error
     msg = f"PyTorch cannot export the model: {unsupported}"
     raise ExportError(msg) from unsupported
+
+
+class _CalledByKeyword(nn.Module):
+    """Takes the last arguments by position and hands them on by name, which PyTorch's exporter cannot."""
+
+    def __init__(self, model: nn.Module, num_positional: int, keywords: list[str]):
+        super().__init__()
+        self.model, self.training = model, model.training
+        self._num_positional, self._keywords = num_positional, keywords
+
+    def forward(self, *inputs: Any) -> Any:
+        keywords = zip(self._keywords, inputs[self._num_positional :], strict=True)
+        return self.model(*inputs[: self._num_positional], **dict(keywords))
 
 
 def _versions() -> dict[str, str]:
