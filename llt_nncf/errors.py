@@ -59,6 +59,10 @@ class TrainingDivergedError(LltError, RuntimeError):
     """The loss of importance training became NaN or infinite."""
 
 
+class DataParallelError(LltError, RuntimeError):
+    """The model runs in ``torch.nn.DataParallel`` on several devices."""
+
+
 class StageError(LltError, RuntimeError):
     """A stage was asked for before the one that it depends on was done."""
 

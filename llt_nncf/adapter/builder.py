@@ -1,5 +1,6 @@
 """The builder: NNCF's quantization with switchable quantizers in the places of its own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,6 +42,8 @@ class LltQuantizationBuilder(QuantizationBuilder):
         super().__init__(config, should_init)
         self._llt_config = LltConfig.from_section(self._algo_config, log_dir=config.get("log_dir"))
         self._survey: LayerSurvey  # made with the transformation layout
+        # Losses of the algorithms beside ours; set before the controller is built.
+        self.other_losses: tuple[Callable[[], Any], ...] = ()
 
     def _get_algo_specific_config_section(self) -> dict[str, Any]:
         section = super()._get_algo_specific_config_section()
@@ -111,6 +114,7 @@ class LltQuantizationBuilder(QuantizationBuilder):
             llt_config=self._llt_config,
             survey=self._survey,
             quantizers=self._quantizer_set(),
+            other_losses=self.other_losses,
         )
         if self.should_init:
             controller.initialize()
