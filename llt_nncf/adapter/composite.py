@@ -55,8 +55,8 @@ class LltCompositeBuilder(PTCompositeCompressionAlgorithmBuilder):
 
     def __init__(self, config: NNCFConfig, should_init: bool = True):
         check_config(config)
-        # Not NNCF's own constructor: there an algorithm's ignored_scopes, which each adds to the config's in place,
-        # are those of all that come after it, too.
+        # Not NNCF's own constructor: there all builders hold the config's one list of ignored_scopes, to which each
+        # adds its own.
         super(PTCompositeCompressionAlgorithmBuilder, self).__init__(config, should_init)
         shared = config.get("ignored_scopes")
         for name in sorted(extract_algorithm_names(config), key=lambda name: name == ALGORITHM_NAME):

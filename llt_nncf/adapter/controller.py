@@ -10,6 +10,7 @@ from typing import Any
 
 from nncf import NNCFConfig
 from nncf.api.compression import CompressionStage
+from nncf.common.accuracy_aware_training.training_loop import ADAPTIVE_COMPRESSION_CONTROLLERS
 from nncf.common.logging import nncf_logger
 from nncf.common.statistics import NNCFStatistics
 from nncf.config.extractors import extract_algo_specific_config
@@ -60,6 +61,7 @@ from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import rank_count
 
 
+@ADAPTIVE_COMPRESSION_CONTROLLERS.register(f"pt_{ALGORITHM_NAME}")
 class LltQuantizationController(QuantizationController):
     """
     Takes the model through importance training, search and fine-tuning, and out by freezing and export.
