@@ -65,6 +65,10 @@ class RankExchangeError(LltError, RuntimeError):
     """Another process of the same training has ended, or does not answer."""
 
 
+class DataParallelError(LltError, RuntimeError):
+    """The model runs in ``torch.nn.DataParallel`` on several devices."""
+
+
 class StageError(LltError, RuntimeError):
     """A stage was asked for before the one that it depends on was done."""
 

@@ -1,5 +1,6 @@
 """The builder: NNCF's quantization with switchable quantizers in the places of its own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,6 +50,8 @@ class LltQuantizationBuilder(QuantizationBuilder):
         self._survey: LayerSurvey  # made with the transformation layout
         self._weight_shapes: dict[str, tuple[int, ...]]  # likewise
         self._saved: BuilderState | None = None  # of a resumed run
+        # Losses of the algorithms beside ours; set before the controller is built.
+        self.other_losses: tuple[Callable[[], Any], ...] = ()
 
     def _get_algo_specific_config_section(self) -> dict[str, Any]:
         section = super()._get_algo_specific_config_section()
@@ -143,6 +146,7 @@ class LltQuantizationBuilder(QuantizationBuilder):
             llt_config=self._llt_config,
             survey=self._survey,
             quantizers=self._quantizer_set(),
+            other_losses=self.other_losses,
         )
         if self.should_init:
             log_float_weights(model, self._survey)

@@ -1,22 +1,19 @@
 """The controller: what a training script holds on to."""
 
-import copy
 import math
 from collections.abc import Callable
 from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from nncf import NNCFConfig
 from nncf.api.compression import CompressionStage
-from nncf.common.initialization.batchnorm_adaptation import BatchnormAdaptationAlgorithm
+from nncf.common.accuracy_aware_training.training_loop import ADAPTIVE_COMPRESSION_CONTROLLERS
 from nncf.common.logging import nncf_logger
 from nncf.common.statistics import NNCFStatistics
-from nncf.config.extractors import BNAdaptDataLoaderNotFoundError
 from nncf.config.extractors import extract_algo_specific_config
-from nncf.config.extractors import extract_bn_adaptation_init_params
 from nncf.parameters import StripFormat
 from nncf.torch.exporter import get_export_args
 from nncf.torch.graph.transformations.commands import ExtraCompressionModuleType
@@ -25,10 +22,17 @@ from nncf.torch.quantization.algo import QuantizationController
 from nncf.torch.utils import is_main_process
 from torch import nn
 
+from llt_nncf.adapter.compression_rate import highest_rate
+from llt_nncf.adapter.compression_rate import rate_of
+from llt_nncf.adapter.compression_rate import search_at_rate
 from llt_nncf.adapter.compression_state import ControllerState
 from llt_nncf.adapter.compression_state import plain
+from llt_nncf.adapter.data_parallel import refuse_data_parallel
+from llt_nncf.adapter.freezing import copy_untrainable
 from llt_nncf.adapter.freezing import freeze
+from llt_nncf.adapter.importance import adapt_batch_norms
 from llt_nncf.adapter.importance import finish_training
+from llt_nncf.adapter.importance import importance_passes
 from llt_nncf.adapter.importance import normalize_by_data
 from llt_nncf.adapter.importance import score_by_plugin
 from llt_nncf.adapter.importance import start_from_data
@@ -55,13 +59,12 @@ from llt_nncf.errors import SearchNotProvenError
 from llt_nncf.errors import StageError
 from llt_nncf.errors import located
 from llt_nncf.export import export_onnx
-from llt_nncf.functional import training_mode
 from llt_nncf.indicators import OWN_INDICATORS
 from llt_nncf.indicators import QuantizerSet
-from llt_nncf.indicators import policy_rounds
 from llt_nncf.indicators import rank_count
 
 
+@ADAPTIVE_COMPRESSION_CONTROLLERS.register(f"pt_{ALGORITHM_NAME}")
 class LltQuantizationController(QuantizationController):
     """
     Takes the model through importance training, search and fine-tuning, and out by freezing and export.
@@ -71,6 +74,7 @@ class LltQuantizationController(QuantizationController):
     :param llt_config: The section's own values.
     :param survey: The model's layers.
     :param quantizers: Their quantizers; also as ``compression_ctrl.quantizers``, for ``train_indicators``.
+    :param other_losses: Losses of the algorithms beside this one, which importance training adds to its own.
     """
 
     def __init__(
@@ -81,19 +85,35 @@ class LltQuantizationController(QuantizationController):
         llt_config: LltConfig,
         survey: LayerSurvey,
         quantizers: QuantizerSet,
+        other_losses: Sequence[Callable[[], Any]] = (),
         **nncf_keywords: Any,
     ):
         super().__init__(target_model, config, *nncf_arguments, **nncf_keywords)
         self._llt_config = llt_config
         self._survey = survey
         self.quantizers = quantizers
+        self._other_losses = other_losses
         self._scheduler = LltScheduler(self, llt_config.importance.epochs)
         self._importance_steps = 0
+        self._micro_batches = 0
         storage = target_model.nncf.get_compression_modules_by_type(ExtraCompressionModuleType.EXTERNAL_QUANTIZER)
         keys = {id(module.core): key for key, module in storage.items()}
         self._activation_keys = {name: keys[id(core)] for name, core in quantizers.activations.items()}
-        self.policy: BitPolicy | None = None
+        self._applied: list[BitPolicy] = []
         self.indicators: IndicatorTable | None = None
+
+    @property
+    def policy(self) -> BitPolicy | None:
+        """
+        The policy in force, ``None`` before the search.
+
+        It is the one that was applied last, or, once the state dict of an earlier one has been loaded, that one:
+        accuracy-aware training ends with its best checkpoint.
+        """
+        if not self._applied:
+            return None
+        latest_first = reversed(self._applied)
+        return next((x for x in latest_first if not self.quantizers.differing_from(x)), self._applied[-1])
 
     @property
     def table(self) -> LayerTable:
@@ -136,18 +156,16 @@ class LltQuantizationController(QuantizationController):
                 self.model,
                 self.quantizers,
                 self.config,
-                candidate_bits=config.candidate_bits,
-                importance=config.importance,
-                folder=config.artifacts_dir,
+                config,
                 read=self._final_indicators,
+                other_losses=self._other_losses,
             )
             self._importance_steps = result.steps
             self._save("indicators.json", indicators)
-            if config.artifacts_dir is not None and is_main_process():
-                finish_training(Path(config.artifacts_dir))
+            finish_training(config)
             self.search(indicators)
 
-    def policies(self, model: nn.Module | None = None) -> Iterator[str]:
+    def policies(self, model: nn.Module | None = None, *, accumulation_steps: int = 1) -> Iterator[str]:
         """
         Switches the quantizers through the passes of one step; the loop body does one forward and backward pass.
 
@@ -161,32 +179,27 @@ class LltQuantizationController(QuantizationController):
             optimizer.step()
 
         :param model: A ``DistributedDataParallel`` wrapper, whose gradients are then exchanged in the last pass only.
+        :param accumulation_steps: How many calls, each with a batch of its own, add up to one optimizer step: they go
+            through the same policies, and step sizes get the gradients of one large batch. The call that begins an
+            epoch begins a step, too.
         :return: Yields the name of each pass.
+        :raises DataParallelError: If ``model`` is a ``DataParallel`` on several devices.
         """
+        refuse_data_parallel(model)
         for quantizer in self.quantizers.activations.values():
-            quantizer.batch_parts = rank_count()
+            quantizer.batch_parts = rank_count() * accumulation_steps
         if self.policy is not None:
             yield "policy"
             return
-        importance = self._llt_config.importance
-        candidates = self._llt_config.candidate_bits
-        last = len(candidates) + importance.sampled_policies - 1
-        rounds = policy_rounds(
-            self.quantizers,
-            candidates,
-            sampled_policies=importance.sampled_policies,
-            seed=importance.seed,
-            step=self._importance_steps,
-            tie_weight_activation=importance.tie_weight_activation,
-        )
-        no_sync = getattr(model, "no_sync", nullcontext)
-        for index, name in enumerate(rounds):
-            with no_sync() if index < last else nullcontext():
-                yield name
-        self._importance_steps += 1
-        # What is evaluated or saved between the steps shall not be the sampled policy that came last.
-        for quantizer in self.quantizers.all():
-            quantizer.num_bits = max(quantizer.candidate_bits)
+        yield from importance_passes(self.quantizers, self._llt_config, step=self._importance_steps, model=model)
+        self._micro_batches += 1
+        if self._micro_batches >= accumulation_steps:
+            self.complete_step()
+
+    def complete_step(self) -> None:
+        """Ends an optimizer step of importance training, if one is under way; so does the scheduler with an epoch."""
+        self._importance_steps += self._micro_batches > 0
+        self._micro_batches = 0
 
     def search(
         self,
@@ -235,6 +248,28 @@ class LltQuantizationController(QuantizationController):
         self._save("policy.json", policy)
         nncf_logger.info(f"Bit-widths in use:\n{policy_table(self.table, policy)}")
 
+    @property
+    def compression_rate(self) -> float | None:
+        """Share of BitOPs that the policy saves against 8 bits everywhere; NNCF's accuracy-aware training sets it."""
+        return None if self.policy is None else rate_of(self.policy, self.table)
+
+    @compression_rate.setter
+    def compression_rate(self, rate: float) -> None:
+        self.apply_policy(search_at_rate(rate, self._llt_config, self.indicators, self.table))
+
+    @property
+    def maximal_compression_rate(self) -> float:
+        """The rate of the lowest candidates, as far as ``search`` in the config lets them be chosen."""
+        return highest_rate(self._llt_config, self.table)
+
+    def disable_scheduler(self) -> None:
+        """
+        Nothing more to do once a policy is in force: from then on the scheduler only counts.
+
+        :raises StageError: If the search is still to come, which the scheduler fires.
+        """
+        self._scheduler.require_search()
+
     def _best_by(self, evaluate: Callable[[BitPolicy], float], allocation: Allocation) -> BitPolicy:
         def measured(ranked: RankedPolicy) -> tuple[bool, float]:
             self._switch_to(ranked.policy)
@@ -245,13 +280,13 @@ class LltQuantizationController(QuantizationController):
 
     def _switch_to(self, policy: BitPolicy) -> None:
         self._put_in_force(policy)
-        self._adapt_batch_norms()
+        adapt_batch_norms(self.model, self.config)
 
     def _put_in_force(self, policy: BitPolicy) -> None:
         self.quantizers.apply(policy)
-        if self.policy is None:
+        if not self._applied:
             round_biases(layer_folds(self.model, self._survey, self._activation_keys))
-        self.policy = policy
+        self._applied.append(policy)
 
     def require_policy(self) -> BitPolicy:
         """
@@ -315,13 +350,7 @@ class LltQuantizationController(QuantizationController):
             )
             raise StageError(msg)
         if do_copy:
-            # Without the controller, which holds on to the training data.
-            model.nncf.set_compression_controller(None)
-            try:
-                frozen = copy.deepcopy(model)
-            finally:
-                model.nncf.set_compression_controller(self)
-            model = frozen
+            model = copy_untrainable(model)
         freeze(model, self._survey, self._activation_keys)
         return model
 
@@ -371,18 +400,6 @@ class LltQuantizationController(QuantizationController):
         if self._llt_config.importance.indicator != "normalized":
             return indicators
         return normalize_by_data(indicators, self.model, self.quantizers, self.config)
-
-    def _adapt_batch_norms(self) -> None:
-        try:
-            params = extract_bn_adaptation_init_params(self.config, ALGORITHM_NAME)
-        except BNAdaptDataLoaderNotFoundError:
-            # A resumed run may have no loader registered; its training goes on with the statistics that it has.
-            nncf_logger.warning("llt_quantization: no data loader was registered, so batch norms were not adapted.")
-            return
-        if params is not None:
-            # Without dropout, whatever mode the script has left the model in: after a resume it is another.
-            with training_mode(self.model, False):
-                BatchnormAdaptationAlgorithm(**params).run(self.model)
 
     def _save(self, file_name: str, artifact: Any) -> None:
         if self._llt_config.artifacts_dir is not None and is_main_process():

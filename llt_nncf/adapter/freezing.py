@@ -5,6 +5,7 @@ The result computes what integer kernels compute: weights are integers times a s
 with quantized input is a multiple of input step x weight step.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,12 +18,25 @@ from llt_nncf.adapter.layer_fold import LayerFold
 from llt_nncf.adapter.layer_fold import layer_folds
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.nncf_quantizer import NncfSwitchableQuantizer
+from llt_nncf.adapter.parameter_masks import bake_masks
+from llt_nncf.adapter.teacher import without_teacher
 from llt_nncf.errors import ExportError
 from llt_nncf.errors import StageError
 from llt_nncf.functional import quantize_to_int
 from llt_nncf.functional import silence_dead_channels
 from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.quantizers import FrozenWeight
+
+
+def copy_untrainable(model: NNCFNetwork) -> NNCFNetwork:
+    """Copies a compressed model without its controller, which holds on to the training data, and without a teacher."""
+    controller = model.nncf.compression_controller
+    model.nncf.set_compression_controller(None)
+    try:
+        with without_teacher(model):
+            return copy.deepcopy(model)
+    finally:
+        model.nncf.set_compression_controller(controller)
 
 
 @torch.no_grad()
@@ -41,6 +55,7 @@ def freeze(model: NNCFNetwork, survey: LayerSurvey, activation_keys: Mapping[str
     if not all(isinstance(storage[key], NncfSwitchableQuantizer) for key in activation_keys.values()):
         msg = "The model is frozen already; strip it with do_copy=True to be able to do so again."
         raise StageError(msg)
+    bake_masks(model)
     for fold in list(layer_folds(model, survey, activation_keys)):
         _freeze_layer(fold)
     for name, key in activation_keys.items():

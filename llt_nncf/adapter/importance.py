@@ -1,26 +1,36 @@
-"""Start values and importance training inside NNCF's model creation, with the data that the script registered."""
+"""Start values and importance training inside NNCF's model creation or the script's loop; adapting batch norms."""
 
 import copy
 from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from nncf import NNCFConfig
+from nncf.common.initialization.batchnorm_adaptation import BatchnormAdaptationAlgorithm
 from nncf.common.logging import nncf_logger
+from nncf.config.extractors import BNAdaptDataLoaderNotFoundError
+from nncf.config.extractors import extract_bn_adaptation_init_params
 from nncf.torch.nncf_network import NNCFNetwork
 from nncf.torch.utils import is_main_process
 from rich.console import Console
+from torch import Tensor
+from torch import nn
 
 from llt_nncf.adapter.init_batches import InitBatches
+from llt_nncf.adapter.teacher import without_teacher
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.artifacts import StepRecord
 from llt_nncf.artifacts import TrainingCurves
 from llt_nncf.artifacts import TrainingLog
-from llt_nncf.config import ImportanceConfig
+from llt_nncf.config import ALGORITHM_NAME
+from llt_nncf.config import LltConfig
 from llt_nncf.functional import training_mode
 from llt_nncf.indicators import JointTrainingResult
 from llt_nncf.indicators import QuantizerSet
@@ -29,6 +39,7 @@ from llt_nncf.indicators import TrainingProgress
 from llt_nncf.indicators import made_by_first_rank
 from llt_nncf.indicators import normalize_indicators
 from llt_nncf.indicators import open_quantizers
+from llt_nncf.indicators import policy_rounds
 from llt_nncf.indicators import score_pairs
 from llt_nncf.indicators import start_step_sizes
 from llt_nncf.indicators import train_indicators
@@ -72,24 +83,29 @@ def train_at_initialization(
     model: NNCFNetwork,
     quantizers: QuantizerSet,
     nncf_config: NNCFConfig,
+    config: LltConfig,
     *,
-    candidate_bits: tuple[int, ...],
-    importance: ImportanceConfig,
-    folder: str | None,
     read: Callable[[IndicatorTable], IndicatorTable],
+    other_losses: Sequence[Callable[[], Any]] = (),
 ) -> tuple[JointTrainingResult, IndicatorTable]:
     """
     Trains the indicators on the registered loader and criterion.
 
     With ``restore_weights`` everything but the step sizes that are indicators is afterwards as it was before.
 
-    :param folder: Where checkpoint and logs are; ``None`` for none.
+    :param config: How to train, and the folder of checkpoint and logs.
     :param read: Makes the final indicators of the trained ones, while the model is still the trained one.
+    :param other_losses: Called after each forward pass; what they return is added to the criterion's loss.
     :return: What the training did, and the final indicators.
     :raises MissingInitArgsError: If no loader or criterion was registered.
     :raises TrainingDivergedError: If a loss or a gradient becomes NaN or infinite.
     """
     batches = InitBatches.for_training(nncf_config)
+    importance, folder = config.importance, config.artifacts_dir
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return batches.loss(model, batch) + sum(other() for other in other_losses)
+
     # Step sizes that nothing chooses between are no indicators: a few steps at importance.learning_rate can carry an
     # 8-bit one far from the range that it was given.
     trained = {id(q.raw_step_sizes) for q in quantizers.all() if len(q.candidate_bits) > 1}
@@ -109,8 +125,8 @@ def train_at_initialization(
             model,
             quantizers,
             batches,
-            batches.loss,
-            candidate_bits=candidate_bits,
+            loss,
+            candidate_bits=config.candidate_bits,
             checkpoint=None if folder is None else Path(folder) / _CHECKPOINT,
             on_step=_observers(stack, folder, tensorboard=importance.tensorboard),
             **options,
@@ -120,8 +136,54 @@ def train_at_initialization(
     return result, indicators
 
 
-def finish_training(folder: Path) -> None:
+def importance_passes(
+    quantizers: QuantizerSet, config: LltConfig, *, step: int, model: nn.Module | None
+) -> Iterator[str]:
+    """
+    Switches the quantizers through the passes of one step of a script's own loop, and then to their highest bits.
+
+    :param step: Number of the optimizer step, on which the sampled policies depend.
+    :param model: If it has ``no_sync``, that is entered around all passes but the last.
+    :return: Yields the name of each pass.
+    """
+    importance = config.importance
+    last = len(config.candidate_bits) + importance.sampled_policies - 1
+    rounds = policy_rounds(
+        quantizers,
+        config.candidate_bits,
+        sampled_policies=importance.sampled_policies,
+        seed=importance.seed,
+        step=step,
+        tie_weight_activation=importance.tie_weight_activation,
+    )
+    no_sync = getattr(model, "no_sync", nullcontext)
+    for index, name in enumerate(rounds):
+        with no_sync() if index < last else nullcontext():
+            yield name
+    # What is evaluated or saved between the steps shall not be the sampled policy that came last.
+    for quantizer in quantizers.all():
+        quantizer.num_bits = max(quantizer.candidate_bits)
+
+
+def adapt_batch_norms(model: NNCFNetwork, nncf_config: NNCFConfig) -> None:
+    """Adapts the statistics of the batch norms to the bits in use, as the config says, on the registered loader."""
+    try:
+        params = extract_bn_adaptation_init_params(nncf_config, ALGORITHM_NAME)
+    except BNAdaptDataLoaderNotFoundError:
+        # A resumed run may have no loader registered; its training goes on with the statistics that it has.
+        nncf_logger.warning("llt_quantization: no data loader was registered, so batch norms were not adapted.")
+        return
+    if params is not None:
+        # Without dropout, whatever mode the script has left the model in: after a resume it is another.
+        with without_teacher(model), training_mode(model, False):
+            BatchnormAdaptationAlgorithm(**params).run(model)
+
+
+def finish_training(config: LltConfig) -> None:
     """Once the indicators are saved: removes the checkpoint, and draws the course of the training."""
+    if config.artifacts_dir is None or not is_main_process():
+        return
+    folder = Path(config.artifacts_dir)
     (folder / _CHECKPOINT).unlink(missing_ok=True)
     plot_training(TrainingCurves.load(folder / _TRAINING_LOG), folder / "training.png")
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.nncf_quantizer import NncfSwitchableQuantizer
+from llt_nncf.adapter.parameter_masks import masked_bias
 from llt_nncf.functional import fold_batch_norm
 from llt_nncf.functional import round_bias_to_grid
 from llt_nncf.functional import steps_with_room
@@ -79,7 +80,8 @@ class LayerFold:
         shift = -norm.running_mean * gain
         if norm.affine:
             shift = shift + norm.bias
-        return fold_batch_norm(codes, step_size, self.module.bias, gain=gain, shift=shift, channel_dim=self.channel_dim)
+        bias = masked_bias(self.module)
+        return fold_batch_norm(codes, step_size, bias, gain=gain, shift=shift, channel_dim=self.channel_dim)
 
     def round_bias(self, bias: Tensor, step_size: Tensor) -> Tensor:
         """

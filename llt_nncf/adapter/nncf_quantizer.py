@@ -13,6 +13,7 @@ from nncf.torch.quantization.layers import PTQuantizerSpec
 from nncf.torch.utils import is_dist_avail_and_initialized
 from torch import Tensor
 
+from llt_nncf.adapter.data_parallel import refuse_data_parallel
 from llt_nncf.errors import StageError
 from llt_nncf.functional import integer_range
 from llt_nncf.functional import min_max_step_size
@@ -104,6 +105,7 @@ class NncfSwitchableQuantizer(BaseQuantizer):
         return {"raw_step_sizes": self.core.raw_step_sizes.detach()}
 
     def quantize(self, x: Tensor, execute_traced_op_as_identity: bool = False) -> Tensor:
+        refuse_data_parallel(self)
         return _quantize(x, self.core, execute_traced_op_as_identity)
 
     def _apply_minmax_init(self, min_values: Tensor, max_values: Tensor, log_module_name: str | None = None) -> None:

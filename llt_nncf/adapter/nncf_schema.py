@@ -23,6 +23,8 @@ _SHARED_KEYS = (
     "quantize_outputs",
     "compression_lr_multiplier",
 )
+# NNCF's other algorithms that work in one config with ours.
+_PARTNERS = ("magnitude_sparsity", "rb_sparsity", "const_sparsity", "filter_pruning", "knowledge_distillation")
 _WEIGHT_KEYS = ("per_channel", "ignored_scopes", "target_scopes")
 _ACTIVATION_KEYS = ("ignored_scopes", "target_scopes", "unified_scale_ops")
 
@@ -44,7 +46,7 @@ def check_config(config: dict[str, Any]) -> None:
     Checks every ``llt_quantization`` section of a config.
 
     :param config: The config as loaded from JSON.
-    :raises ConfigError: With all faults, or if another algorithm stands beside ours.
+    :raises ConfigError: With all faults, or if an algorithm stands beside ours that does not work with it.
     """
     compression = config.get("compression", [])
     is_list = isinstance(compression, list)
@@ -53,9 +55,14 @@ def check_config(config: dict[str, Any]) -> None:
     for index, section in enumerate(sections):
         if isinstance(section, dict) and section.get("algorithm") == ALGORITHM_NAME:
             check_section(section, full_properties(), where=f"compression[{index}]" if is_list else "compression")
-    if ALGORITHM_NAME in algorithms and len(algorithms) > 1:
-        others = ", ".join(repr(name) for name in algorithms if name != ALGORITHM_NAME) or "itself"
-        msg = f"compression: {ALGORITHM_NAME!r} cannot be combined with {others} yet; keep one of them."
+    refused = [repr(name) for name in algorithms if name not in (ALGORITHM_NAME, *_PARTNERS)]
+    if algorithms.count(ALGORITHM_NAME) > 1:
+        refused.insert(0, "itself")
+    if ALGORITHM_NAME in algorithms and refused:
+        msg = (
+            f"compression: {ALGORITHM_NAME!r} cannot be combined with {', '.join(refused)}; keep one of them. What "
+            f"works beside it: {', '.join(_PARTNERS)}."
+        )
         raise ConfigError(msg)
 
 

@@ -15,6 +15,12 @@ from llt_nncf.errors import StageError
 from llt_nncf.indicators import made_by_first_rank
 
 
+def restrictions_of(config: LltConfig) -> Restrictions:
+    """Returns what the config's ``search`` leaves to choose from."""
+    search = config.search
+    return Restrictions(search.weight_bits, search.activation_bits, search.weight_only, search.tied)
+
+
 def search_policies(
     config: LltConfig, indicators: IndicatorTable | PairScoreTable, table: LayerTable, *, k_best: int = 1
 ) -> Allocation:
@@ -45,7 +51,7 @@ def search_policies(
         indicators,
         config.budget,
         alpha=config.alpha,
-        restrictions=Restrictions(search.weight_bits, search.activation_bits, search.weight_only, search.tied),
+        restrictions=restrictions_of(config),
         outliers=search.outliers,
         k_best=k_best,
         tolerance=search.tolerance,

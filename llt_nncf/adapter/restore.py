@@ -64,9 +64,10 @@ def _load_config(path: Path | str, input_shape: Sequence[int] | None) -> NNCFCon
         msg = f"{path}: not an NNCF config in JSON: {error}"
         raise ConfigError(msg) from error
     sections = content.get("compression", {})
-    section = sections[0] if isinstance(sections, list) and sections else sections
-    if section.get("algorithm") != ALGORITHM_NAME:
-        msg = f"{path}: compression.algorithm={section.get('algorithm')!r}: must be {ALGORITHM_NAME!r}."
+    algorithms = [section.get("algorithm") for section in (sections if isinstance(sections, list) else [sections])]
+    if ALGORITHM_NAME not in algorithms:
+        found = algorithms[0] if len(algorithms) == 1 else algorithms
+        msg = f"{path}: compression.algorithm={found!r}: must be {ALGORITHM_NAME!r}."
         raise ConfigError(msg)
     if input_shape is not None:
         content.setdefault("input_info", {"sample_size": list(input_shape)})

@@ -4,6 +4,8 @@ from typing import Any
 
 from nncf.common.schedulers import BaseCompressionScheduler
 
+from llt_nncf.errors import StageError
+
 
 class LltScheduler(BaseCompressionScheduler):
     """
@@ -20,5 +22,19 @@ class LltScheduler(BaseCompressionScheduler):
 
     def epoch_step(self, next_epoch: int | None = None) -> None:
         super().epoch_step(next_epoch)
+        self._controller.complete_step()
         if self._controller.policy is None and self.current_epoch >= self._importance_epochs:
             self._controller.search()
+
+    def require_search(self) -> None:
+        """
+        Lets go on without the scheduler.
+
+        :raises StageError: If the search is still to come.
+        """
+        if self._controller.policy is None:
+            msg = (
+                "The scheduler was disabled before it could fire the search: let accuracy_aware_training have more "
+                'initial_training_phase_epochs than importance.epochs, or set importance.where to "init".'
+            )
+            raise StageError(msg)
