@@ -129,7 +129,7 @@ class LltQuantizationController(QuantizationController):
                 self.model,
                 self.quantizers,
                 self.config,
-                candidate_bits=config.candidate_bits,
+                candidate_bits=self.quantizers.uniform_bits(config.candidate_bits),
                 importance=config.importance,
                 folder=config.artifacts_dir,
                 read=self._final_indicators,
@@ -162,7 +162,7 @@ class LltQuantizationController(QuantizationController):
             yield "policy"
             return
         importance = self._llt_config.importance
-        candidates = self._llt_config.candidate_bits
+        candidates = self.quantizers.uniform_bits(self._llt_config.candidate_bits)
         last = len(candidates) + importance.sampled_policies - 1
         rounds = policy_rounds(
             self.quantizers,

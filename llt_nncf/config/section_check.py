@@ -1,6 +1,8 @@
 """Checks a section against its JSON schema, and words every fault so that it can be mended."""
 
 import difflib
+import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,14 +20,59 @@ def check_section(section: Any, properties: dict[str, Any], *, where: str) -> No
     :param where: Key path of the section, for example ``compression``.
     :raises ConfigError: With one line per fault: key path, what was given, what is allowed.
     """
+    raise_faults(section_faults(section, properties, where=where))
+
+
+def section_faults(section: Any, properties: dict[str, Any], *, where: str) -> list[str]:
+    """Returns what ``check_section`` would refuse, a line each."""
     schema = {"type": "object", "properties": properties, "additionalProperties": False}
-    errors = sorted(
-        jsonschema.Draft7Validator(schema).iter_errors(section), key=lambda error: list(map(str, error.path))
-    )
-    lines = [line for error in errors for line in _word(error, where)]
+    errors = sorted(_Validator(schema).iter_errors(section), key=lambda error: list(map(str, error.path)))
+    return [line for error in errors for line in _word(error, where)]
+
+
+def raise_faults(lines: list[str]) -> None:
+    """
+    Raises one error for all faults, if there are any.
+
+    :raises ConfigError: With a line per fault.
+    """
     if lines:
         msg = f"{len(lines)} fault{'s' * (len(lines) > 1)} in the llt_quantization config:\n  " + "\n  ".join(lines)
         raise ConfigError(msg)
+
+
+def _check_refused(
+    validator: Any, refused: list[dict[str, Any]], instance: Any, schema: Any
+) -> Iterator[jsonschema.ValidationError]:
+    for case in refused:
+        # Not by equality alone: false == 0, and a wrong type is worded as such.
+        if "value" not in case or (type(case["value"]) is type(instance) and case["value"] == instance):
+            yield jsonschema.ValidationError(f"is refused: {case['remedy']}")
+
+
+def _check_scopes(validator: Any, are_scopes: bool, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
+    for scope in instance if isinstance(instance, list) else [instance]:
+        if isinstance(scope, str) and "{re}" in scope:
+            try:
+                re.compile(scope.replace("{re}", ""))
+            except re.error as error:
+                yield jsonschema.ValidationError(f"{scope!r} is no regular expression ({error})")
+
+
+def _is_integer(checker: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(checker: Any, value: Any) -> bool:
+    return _is_integer(checker, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+# JSON Schema takes 4.0 for an integer, and Python reads NaN and Infinity from JSON.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft7Validator,
+    {"refused": _check_refused, "scopes": _check_scopes},
+    type_checker=jsonschema.Draft7Validator.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number}),
+)
 
 
 def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
@@ -41,12 +88,17 @@ def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
             yield f"{path}.{key}: unknown key; {hint}"
     elif error.validator == "enum":
         yield f"{path}={error.instance!r}: must be one of {', '.join(map(repr, error.validator_value))}."
+    elif error.validator == "refused":
+        given = "" if isinstance(error.instance, dict) else f"={error.instance!r}"
+        yield f"{path}{given} {error.message}"
     elif error.validator == "required":
         yield f"{path}: {error.message}."
     elif error.validator == "minProperties":
         yield f"{path}: is empty; give at least one of {', '.join(sorted(error.schema['properties']))}."
     elif error.validator in _LIMITS:
-        yield f"{path}={error.instance!r}: must be {_LIMITS[error.validator]} {error.validator_value}."
+        allowed = error.validator_value
+        allowed = " or ".join(allowed) if isinstance(allowed, list) else allowed
+        yield f"{path}={error.instance!r}: must be {_LIMITS[error.validator]} {allowed}."
     elif error.validator == "uniqueItems":
         yield f"{path}={error.instance!r}: names a value twice."
     else:
