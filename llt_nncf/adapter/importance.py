@@ -126,7 +126,7 @@ def train_at_initialization(
             quantizers,
             batches,
             loss,
-            candidate_bits=config.candidate_bits,
+            candidate_bits=quantizers.uniform_bits(config.candidate_bits),
             checkpoint=None if folder is None else Path(folder) / _CHECKPOINT,
             on_step=_observers(stack, folder, tensorboard=importance.tensorboard),
             **options,
@@ -147,10 +147,11 @@ def importance_passes(
     :return: Yields the name of each pass.
     """
     importance = config.importance
-    last = len(config.candidate_bits) + importance.sampled_policies - 1
+    candidates = quantizers.uniform_bits(config.candidate_bits)
+    last = len(candidates) + importance.sampled_policies - 1
     rounds = policy_rounds(
         quantizers,
-        config.candidate_bits,
+        candidates,
         sampled_policies=importance.sampled_policies,
         seed=importance.seed,
         step=step,

@@ -4,46 +4,29 @@ from typing import Any
 
 from nncf import NNCFConfig
 from nncf.config.schema import REF_VS_ALGO_SCHEMA
-from nncf.config.schemata.algo.quantization import QUANTIZATION_SCHEMA
 
 from llt_nncf.config import ALGORITHM_NAME
-from llt_nncf.config import check_section
+from llt_nncf.config import NNCF_PROPERTIES
+from llt_nncf.config import faults_of_device
+from llt_nncf.config import raise_faults
+from llt_nncf.config import section_faults
 from llt_nncf.config import section_properties
 from llt_nncf.errors import ConfigError
 from llt_nncf.indicators import OWN_INDICATORS
 from llt_nncf.indicators import registered_indicators
 
-# Keys of NNCF's quantization algorithm that mean the same here; its own code reads them.
-_SHARED_KEYS = (
-    "initializer",
-    "ignored_scopes",
-    "target_scopes",
-    "validate_scopes",
-    "quantize_inputs",
-    "quantize_outputs",
-    "compression_lr_multiplier",
-)
 # NNCF's other algorithms that work in one config with ours.
 _PARTNERS = ("magnitude_sparsity", "rb_sparsity", "const_sparsity", "filter_pruning", "knowledge_distillation")
-_WEIGHT_KEYS = ("per_channel", "ignored_scopes", "target_scopes")
-_ACTIVATION_KEYS = ("ignored_scopes", "target_scopes", "unified_scale_ops")
 
 
 def full_properties() -> dict[str, Any]:
     """Returns the schema of every key of the section: ours and those that it shares with NNCF's quantization."""
-    theirs = QUANTIZATION_SCHEMA["properties"]
-    shared = {key: theirs[key] for key in _SHARED_KEYS}
-    initializer = {k: v for k, v in shared["initializer"]["properties"].items() if k != "precision"}
-    shared["initializer"] = {**shared["initializer"], "properties": initializer}
-    for group, keys in (("weights", _WEIGHT_KEYS), ("activations", _ACTIVATION_KEYS)):
-        properties = {key: theirs[group]["properties"][key] for key in keys}
-        shared[group] = {"type": "object", "properties": properties, "additionalProperties": False}
-    return {**section_properties([*OWN_INDICATORS, *registered_indicators()]), **shared}
+    return {**section_properties([*OWN_INDICATORS, *registered_indicators()]), **NNCF_PROPERTIES}
 
 
 def check_config(config: dict[str, Any]) -> None:
     """
-    Checks every ``llt_quantization`` section of a config.
+    Checks every ``llt_quantization`` section of a config, and the device that it is for.
 
     :param config: The config as loaded from JSON.
     :raises ConfigError: With all faults, or if an algorithm stands beside ours that does not work with it.
@@ -52,9 +35,14 @@ def check_config(config: dict[str, Any]) -> None:
     is_list = isinstance(compression, list)
     sections = compression if is_list else [compression]
     algorithms = [section.get("algorithm") for section in sections if isinstance(section, dict)]
+    faults = []
     for index, section in enumerate(sections):
         if isinstance(section, dict) and section.get("algorithm") == ALGORITHM_NAME:
-            check_section(section, full_properties(), where=f"compression[{index}]" if is_list else "compression")
+            where = f"compression[{index}]" if is_list else "compression"
+            faults += section_faults(section, full_properties(), where=where)
+    if ALGORITHM_NAME in algorithms:
+        faults += faults_of_device(config.get("target_device", "ANY"))
+    raise_faults(faults)
     refused = [repr(name) for name in algorithms if name not in (ALGORITHM_NAME, *_PARTNERS)]
     if algorithms.count(ALGORITHM_NAME) > 1:
         refused.insert(0, "itself")
