@@ -22,10 +22,10 @@ from nncf.torch.quantization.algo import QuantizationController
 from nncf.torch.utils import is_main_process
 from torch import nn
 
-from llt_nncf.adapter.batch_norm_adaptation import adapt_batch_norms
 from llt_nncf.adapter.compression_state import ControllerState
 from llt_nncf.adapter.compression_state import plain
 from llt_nncf.adapter.freezing import freeze
+from llt_nncf.adapter.importance import adapt_batch_norms
 from llt_nncf.adapter.importance import finish_training
 from llt_nncf.adapter.importance import normalize_by_data
 from llt_nncf.adapter.importance import score_by_plugin
@@ -226,9 +226,9 @@ class LltQuantizationController(QuantizationController):
 
         :raises ArtifactError: If the policy does not fit the model's layers.
         """
-        report = self._switch_to(policy)
+        self._switch_to(policy)
         self._save("policy.json", policy)
-        nncf_logger.info(f"Bit-widths in use:\n{report.to_str(text_columns())}")
+        nncf_logger.info(f"Bit-widths in use:\n{self._report_on(policy).to_str(text_columns())}")
 
     def _best_by(self, evaluate: Callable[[BitPolicy], float], allocation: Allocation) -> BitPolicy:
         def measured(ranked: RankedPolicy) -> tuple[bool, float]:
@@ -238,18 +238,21 @@ class LltQuantizationController(QuantizationController):
 
         return min(allocation.ranking, key=measured).policy
 
-    def _switch_to(self, policy: BitPolicy) -> PolicyReport:
-        report = self._put_in_force(policy)
+    def _switch_to(self, policy: BitPolicy) -> None:
+        self._put_in_force(policy)
         adapt_batch_norms(self.model, self.config)
-        return report
 
-    def _put_in_force(self, policy: BitPolicy) -> PolicyReport:
+    def _put_in_force(self, policy: BitPolicy) -> None:
         self.quantizers.apply(policy)
         if self.policy is None:
             round_biases(layer_folds(self.model, self._survey, self._activation_keys))
         self.policy = policy
-        self._report = report = PolicyReport(policy, self.table, self._llt_config.budget)
-        return report
+
+    def _report_on(self, policy: BitPolicy) -> PolicyReport:
+        # Kept, so that statistics in every step work out nothing anew.
+        if self._report is None or self._report.policy is not policy:
+            self._report = PolicyReport(policy, self.table, self._llt_config.budget)
+        return self._report
 
     def require_policy(self) -> BitPolicy:
         """
@@ -272,13 +275,13 @@ class LltQuantizationController(QuantizationController):
 
         :param quickly_collected_only: Leaves out the step sizes of an importance training that is under way.
         """
-        indicators = self.indicators
-        if self.policy is None and not quickly_collected_only:
+        policy, indicators = self.policy, self.indicators
+        if policy is None and not quickly_collected_only:
             with suppress(InvalidIndicatorError):  # that ends the training, not its statistics
                 indicators = self.quantizers.read_indicators("step sizes as they are now")
         own = LltStatistics(
             self.quantizers,
-            self._report,
+            None if policy is None else self._report_on(policy),
             indicators,
             importance_steps=self._importance_steps,
             epoch=getattr(self.scheduler, "current_epoch", -1),  # NNCF's stub of a disabled scheduler has none

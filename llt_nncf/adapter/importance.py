@@ -1,4 +1,4 @@
-"""Start values and importance training inside NNCF's model creation, with the data that the script registered."""
+"""Start values, importance training and adapting batch norms, with the data that the script registered."""
 
 import copy
 from collections.abc import Callable
@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nncf import NNCFConfig
+from nncf.common.initialization.batchnorm_adaptation import BatchnormAdaptationAlgorithm
 from nncf.common.logging import nncf_logger
+from nncf.config.extractors import BNAdaptDataLoaderNotFoundError
+from nncf.config.extractors import extract_bn_adaptation_init_params
 from nncf.torch.nncf_network import NNCFNetwork
 from nncf.torch.utils import is_main_process
 from rich.console import Console
@@ -20,6 +23,7 @@ from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.artifacts import StepRecord
 from llt_nncf.artifacts import TrainingCurves
 from llt_nncf.artifacts import TrainingLog
+from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import ImportanceConfig
 from llt_nncf.functional import training_mode
 from llt_nncf.indicators import JointTrainingResult
@@ -113,6 +117,18 @@ def train_at_initialization(
         indicators = read(result.indicators)
     model.load_state_dict(kept, strict=False)
     return result, indicators
+
+
+def adapt_batch_norms(model: NNCFNetwork, nncf_config: NNCFConfig) -> None:
+    """Adapts the statistics of the batch norms to the bits in use, as the config says, on the registered loader."""
+    try:
+        params = extract_bn_adaptation_init_params(nncf_config, ALGORITHM_NAME)
+    except BNAdaptDataLoaderNotFoundError:
+        # A resumed run may have no loader registered; its training goes on with the statistics that it has.
+        nncf_logger.warning("llt_quantization: no data loader was registered, so batch norms were not adapted.")
+        return
+    if params is not None:
+        BatchnormAdaptationAlgorithm(**params).run(model)
 
 
 def finish_training(folder: Path) -> None:
