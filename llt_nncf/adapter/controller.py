@@ -39,11 +39,12 @@ from llt_nncf.adapter.importance import start_from_data
 from llt_nncf.adapter.importance import train_at_initialization
 from llt_nncf.adapter.layer_fold import layer_folds
 from llt_nncf.adapter.layer_survey import LayerSurvey
+from llt_nncf.adapter.policy_report import PolicyReport
 from llt_nncf.adapter.policy_search import search_policies
 from llt_nncf.adapter.rounded_bias import round_biases
 from llt_nncf.adapter.scheduler import LltScheduler
 from llt_nncf.adapter.statistics import LltStatistics
-from llt_nncf.adapter.statistics import policy_table
+from llt_nncf.adapter.statistics import text_columns
 from llt_nncf.allocation import Allocation
 from llt_nncf.allocation import RankedPolicy
 from llt_nncf.artifacts import BitPolicy
@@ -100,6 +101,7 @@ class LltQuantizationController(QuantizationController):
         keys = {id(module.core): key for key, module in storage.items()}
         self._activation_keys = {name: keys[id(core)] for name, core in quantizers.activations.items()}
         self._applied: list[BitPolicy] = []
+        self._report: PolicyReport | None = None
         self.indicators: IndicatorTable | None = None
 
     @property
@@ -246,7 +248,7 @@ class LltQuantizationController(QuantizationController):
         """
         self._switch_to(policy)
         self._save("policy.json", policy)
-        nncf_logger.info(f"Bit-widths in use:\n{policy_table(self.table, policy)}")
+        nncf_logger.info(f"Bit-widths in use:\n{self._report_on(policy).to_str(text_columns())}")
 
     @property
     def compression_rate(self) -> float | None:
@@ -288,6 +290,12 @@ class LltQuantizationController(QuantizationController):
             round_biases(layer_folds(self.model, self._survey, self._activation_keys))
         self._applied.append(policy)
 
+    def _report_on(self, policy: BitPolicy) -> PolicyReport:
+        # Kept, so that statistics in every step work out nothing anew.
+        if self._report is None or self._report.policy is not policy:
+            self._report = PolicyReport(policy, self.table, self._llt_config.budget)
+        return self._report
+
     def require_policy(self) -> BitPolicy:
         """
         Returns the policy in force.
@@ -304,25 +312,40 @@ class LltQuantizationController(QuantizationController):
         return CompressionStage.PARTIALLY_COMPRESSED if self.policy is None else CompressionStage.FULLY_COMPRESSED
 
     def statistics(self, quickly_collected_only: bool = False) -> NNCFStatistics:
-        """Returns NNCF's statistics with the bits of every layer in ``quantization``."""
+        """
+        Returns NNCF's statistics with policy, cost and indicators in ``quantization``.
+
+        :param quickly_collected_only: Leaves out the step sizes of an importance training that is under way.
+        """
+        policy, indicators = self.policy, self.indicators
+        if policy is None and not quickly_collected_only:
+            with suppress(InvalidIndicatorError):  # that ends the training, not its statistics
+                indicators = self.quantizers.read_indicators("step sizes as they are now")
+        own = LltStatistics(
+            self.quantizers,
+            None if policy is None else self._report_on(policy),
+            indicators,
+            importance_steps=self._importance_steps,
+            epoch=getattr(self.scheduler, "current_epoch", -1),  # NNCF's stub of a disabled scheduler has none
+            importance_epochs=self._llt_config.importance.epochs,
+        )
         statistics = NNCFStatistics()
-        statistics.register("quantization", LltStatistics(self.quantizers, self.policy))
+        statistics.register("quantization", own)
         return statistics
 
     def get_state(self) -> dict[str, dict[str, Any]]:
-        own = ControllerState(self._importance_steps, self.policy, self.indicators, self._budget_values())
+        own = ControllerState(self._importance_steps, self.policy, self.indicators, self._llt_config.budget_values)
         return plain({self.name: {**super().get_state()[self.name], **own.to_dict()}})
 
     def load_state(self, state: dict[str, dict[str, Any]]) -> None:
-        own = ControllerState.from_dict(state[self.name], self.table)
+        own, budget = ControllerState.from_dict(state[self.name], self.table), self._llt_config.budget_values
         self._importance_steps, self.indicators = own.importance_steps, own.indicators
         if own.policy is not None:
             self._put_in_force(own.policy)
-            if own.budget not in (None, self._budget_values()):
+            if own.budget not in (None, budget):
                 nncf_logger.warning(
-                    f"compression.budget is {self._budget_values()}, and the policy of the compression state was found "
-                    f"within {own.budget}. The policy stays; compression_ctrl.search(compression_ctrl.indicators) finds "
-                    "one anew."
+                    f"compression.budget={budget} has no effect on the policy of the compression state, found within "
+                    f"{own.budget}: compression_ctrl.search(compression_ctrl.indicators) finds one anew."
                 )
         super().load_state(state)
 
@@ -388,10 +411,6 @@ class LltQuantizationController(QuantizationController):
             input_names=input_names,
             output_names=output_names,
         )
-
-    def _budget_values(self) -> dict[str, Any] | None:
-        budget = self._llt_config.budget
-        return None if budget is None else plain(budget.to_dict())
 
     def _get_algo_config(self) -> dict[str, Any]:
         return extract_algo_specific_config(self.config, ALGORITHM_NAME)

@@ -12,19 +12,21 @@ from nncf.torch import create_compressed_model
 from nncf.torch import load_state
 from torch import nn
 
+from llt_nncf.adapter.composite import LltCompositeController
 from llt_nncf.adapter.controller import LltQuantizationController
 from llt_nncf.artifacts import check_zip
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ConfigError
 from llt_nncf.errors import LltError
+from llt_nncf.errors import located
 
 _KEYS = {"model", "compression"}
 
 
 def restore(
     model: nn.Module, config_path: Path | str, checkpoint_path: Path | str, *, input_shape: Sequence[int] | None = None
-) -> LltQuantizationController:
+) -> LltQuantizationController | LltCompositeController:
     """
     Compresses ``model`` as the checkpoint's was, and gives it the checkpoint's weights.
 
@@ -36,20 +38,21 @@ def restore(
     :return: The controller; the model is ``controller.model``.
     :raises ConfigError: If the config cannot be read, or is no config of this algorithm.
     :raises ArtifactError: If the checkpoint cannot be read, or is of another model.
+    :raises InvalidIndicatorError: If its indicators are not usable.
     """
     config = _load_config(config_path, input_shape)
     checkpoint = _load_checkpoint(checkpoint_path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), located(checkpoint_path):
             # NNCF 3 has nothing in the place of what is deprecated here.
             warnings.simplefilter("ignore", FutureWarning)
             controller, compressed = create_compressed_model(
                 model, config, compression_state=checkpoint["compression"], dump_graphs=False
             )
             load_state(compressed, checkpoint["model"], is_resume=True)
-    except ConfigError:
+    except LltError:
         raise
-    except Exception as error:  # NNCF has no errors of its own for that, and our own do not know the file
+    except Exception as error:  # NNCF has no errors of its own for that
         msg = f"{checkpoint_path}: is not of this model and config: {type(error).__name__}: {error}"
         raise ArtifactError(msg) from error
     return controller
@@ -84,7 +87,7 @@ def _load_config(path: Path | str, input_shape: Sequence[int] | None) -> NNCFCon
 def _load_checkpoint(path: Path | str) -> dict[str, Any]:
     try:
         check_zip(path)
-        # The one class in a compression state, an enumeration.
+        # The one class in the compression states of earlier versions, and of other algorithms, an enumeration.
         with torch.serialization.safe_globals([CompressionStage]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
