@@ -49,7 +49,8 @@ def work(folder, where, indicator, most_bits):
                 nn.functional.cross_entropy(parallel(x), y).backward()
             optimizer.step()
     parameters = {name: value.detach() for name, value in model.named_parameters()}
-    found = {"policy": ctrl.policy.to_dict(), "indicators": ctrl.indicators.to_dict(), "parameters": parameters}
+    indicators = [dict(ctrl.indicators.weights), dict(ctrl.indicators.activations)]
+    found = {"policy": ctrl.policy.to_dict(), "indicators": indicators, "parameters": parameters}
     torch.save(found, f"{folder}/rank{rank}.pt")
     torch.distributed.destroy_process_group()
 
