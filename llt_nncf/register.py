@@ -37,6 +37,8 @@ from nncf.torch.dynamic_graph.patch_pytorch_state import PATCHING_STATE
 
 from llt_nncf.adapter import builder as builder
 from llt_nncf.adapter.nncf_schema import register_schema
+from llt_nncf.adapter.state_guard import guard_creation
 
 _check_tracing()
 register_schema()
+guard_creation()

@@ -12,13 +12,16 @@ from nncf.torch.quantization.algo import QuantizationBuilder
 from nncf.torch.quantization.init_range import PTRangeInitParams
 from nncf.torch.quantization.layers import PTQuantizerSetup
 
+from llt_nncf.adapter.compression_state import BuilderState
 from llt_nncf.adapter.controller import LltQuantizationController
 from llt_nncf.adapter.init_batches import InitBatches
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.layer_survey import assign_candidates
 from llt_nncf.adapter.layer_survey import survey_layers
+from llt_nncf.adapter.layer_survey import weighted_nodes
 from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
 from llt_nncf.adapter.nncf_schema import check_config
+from llt_nncf.artifacts import reading
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
 from llt_nncf.errors import ConfigError
@@ -41,6 +44,8 @@ class LltQuantizationBuilder(QuantizationBuilder):
         super().__init__(config, should_init)
         self._llt_config = LltConfig.from_section(self._algo_config, log_dir=config.get("log_dir"))
         self._survey: LayerSurvey  # made with the transformation layout
+        self._weight_shapes: dict[str, tuple[int, ...]]  # likewise
+        self._saved: BuilderState | None = None  # of a resumed run
 
     def _get_algo_specific_config_section(self) -> dict[str, Any]:
         section = super()._get_algo_specific_config_section()
@@ -57,8 +62,6 @@ class LltQuantizationBuilder(QuantizationBuilder):
         self._range_init_params = None if params is None else PTRangeInitParams(**params)
 
     def _get_quantizer_setup(self, target_model: NNCFNetwork) -> PTQuantizerSetup:
-        # In evaluation without gradients nn.MultiheadAttention would go by one fused kernel, past all its quantizers.
-        torch.backends.mha.set_fastpath_enabled(False)
         setup = super()._get_quantizer_setup(target_model)
         assign_candidates(
             setup,
@@ -70,23 +73,42 @@ class LltQuantizationBuilder(QuantizationBuilder):
         return setup
 
     def _get_transformation_layout(self, target_model: NNCFNetwork) -> PTTransformationLayout:
-        layout = super()._get_transformation_layout(target_model)
+        # In evaluation without gradients nn.MultiheadAttention would go by one fused kernel, past all its quantizers.
+        torch.backends.mha.set_fastpath_enabled(False)
+        layers = weighted_nodes(target_model)
+        self._weight_shapes = dict(layers.values())
+        if self._saved is None:
+            layout = super()._get_transformation_layout(target_model)
+        else:
+            nodes = target_model.nncf.get_original_graph().get_all_nodes()
+            self._saved.check_model(layers, {node.node_name for node in nodes})
+            with reading("compression_state", "a state of this model"):
+                layout = super()._get_transformation_layout(target_model)
         self._survey = survey_layers(self._pt_quantizer_setup, target_model)
+        if self._saved is not None:
+            self._saved.check_table(self._survey.table)
         return layout
 
     def _load_state_without_name(self, state_without_name: dict[str, Any]) -> None:
-        super()._load_state_without_name(state_without_name)
-        points = state_without_name[self._state_names.QUANTIZER_SETUP]["quantization_points"]
-        for point_id, state in points.items():
-            spec = {name: state["qspec"][name] for name in SwitchableQuantizerSpec.get_arg_names()}
-            self._pt_quantizer_setup.quantization_points[int(point_id)].qspec = SwitchableQuantizerSpec(**spec)
-        saved = {tuple(state["qspec"]["candidate_bits"]) for state in points.values()}
-        if all(len(bits) == 1 or bits != self._llt_config.candidate_bits for bits in saved):
+        self._saved = saved = BuilderState.from_dict(state_without_name)
+        with reading("compression_state", "a state of this algorithm's quantizers"):
+            super()._load_state_without_name(state_without_name)
+        for point_id, spec in saved.specs.items():
+            self._pt_quantizer_setup.quantization_points[point_id].qspec = SwitchableQuantizerSpec(**spec)
+        if saved.candidate_bits not in (None, self._llt_config.candidate_bits):
             msg = (
                 f"compression.candidate_bits={list(self._llt_config.candidate_bits)}: the compression state was saved "
-                f"with {sorted(saved, key=len)[-1]}; resume with the same, and the same compression.target."
+                f"with {list(saved.candidate_bits or ())}; resume with the same, and the same compression.target."
             )
             raise ConfigError(msg)
+
+    def _get_state_without_name(self) -> dict[str, Any]:
+        return BuilderState.to_dict(
+            super()._get_state_without_name(),
+            table=self._survey.table,
+            weight_shapes=self._weight_shapes,
+            candidate_bits=self._llt_config.candidate_bits,
+        )
 
     def _are_frozen_layers_allowed(self) -> tuple[bool, str]:
         return (

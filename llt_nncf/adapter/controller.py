@@ -25,6 +25,8 @@ from nncf.torch.quantization.algo import QuantizationController
 from nncf.torch.utils import is_main_process
 from torch import nn
 
+from llt_nncf.adapter.compression_state import ControllerState
+from llt_nncf.adapter.compression_state import plain
 from llt_nncf.adapter.freezing import freeze
 from llt_nncf.adapter.importance import finish_training
 from llt_nncf.adapter.importance import normalize_by_data
@@ -268,16 +270,20 @@ class LltQuantizationController(QuantizationController):
         return statistics
 
     def get_state(self) -> dict[str, dict[str, Any]]:
-        state = super().get_state()
-        state[self.name]["importance_steps"] = self._importance_steps
-        state[self.name]["policy"] = None if self.policy is None else self.policy.to_dict()
-        return state
+        own = ControllerState(self._importance_steps, self.policy, self.indicators, self._budget_values())
+        return plain({self.name: {**super().get_state()[self.name], **own.to_dict()}})
 
     def load_state(self, state: dict[str, dict[str, Any]]) -> None:
-        own = state.get(self.name, {})
-        self._importance_steps = own.get("importance_steps", 0)
-        if own.get("policy") is not None:
-            self._put_in_force(BitPolicy.from_dict(own["policy"], "compression state"))
+        own = ControllerState.from_dict(state[self.name], self.table)
+        self._importance_steps, self.indicators = own.importance_steps, own.indicators
+        if own.policy is not None:
+            self._put_in_force(own.policy)
+            if own.budget not in (None, self._budget_values()):
+                nncf_logger.warning(
+                    f"compression.budget is {self._budget_values()}, and the policy of the compression state was found "
+                    f"within {own.budget}. The policy stays; compression_ctrl.search(compression_ctrl.indicators) finds "
+                    "one anew."
+                )
         super().load_state(state)
 
     def strip_model(
@@ -348,6 +354,10 @@ class LltQuantizationController(QuantizationController):
             input_names=input_names,
             output_names=output_names,
         )
+
+    def _budget_values(self) -> dict[str, Any] | None:
+        budget = self._llt_config.budget
+        return None if budget is None else plain(budget.to_dict())
 
     def _get_algo_config(self) -> dict[str, Any]:
         return extract_algo_specific_config(self.config, ALGORITHM_NAME)

@@ -150,6 +150,25 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
     return LayerSurvey(table, row_points, activation_points, nodes, model_inputs)
 
 
+def weighted_nodes(model: NNCFNetwork) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """
+    Returns every convolution and linear layer that the model calls, whether it is quantized or not.
+
+    :param model: The model.
+    :return: Name of the node in NNCF's graph to the layer's name and the shape of its weights.
+    """
+    module_names = {id(module): name for name, module in model.named_modules()}
+    modules = {
+        node.node_name: model.nncf.get_containing_module(node.node_name)
+        for node in _layer_nodes(model.nncf.get_original_graph())
+    }
+    return {
+        name: (module_names[id(module)], tuple(module.weight.shape))
+        for name, module in modules.items()
+        if hasattr(module, "weight")  # a function called on a tensor has no layer of its own
+    }
+
+
 def _layer_nodes(graph: NNCFGraph) -> list[NNCFNode]:
     """Convolutions and linear layers in the order of the forward pass."""
     kinds = (ConvolutionLayerAttributes, LinearLayerAttributes)

@@ -57,10 +57,14 @@ class IndicatorTable:
 
     def save(self, path: Path | str) -> Path:
         """Saves table and indicators as one self-contained JSON file, atomically."""
-        return save_json(path, _SCHEMA, {"source": self.source, **self.table.to_dict(), **self.values_to_dict()})
+        return save_json(path, _SCHEMA, {**self.table.to_dict(), **self.to_dict()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON-able values, without the layers."""
+        return {"source": self.source, **self.values_to_dict()}
 
     def values_to_dict(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Returns the indicators as JSON-able values, without the layers."""
+        """Returns the indicators alone as JSON-able values."""
         return {
             kind: {name: {str(b): v for b, v in values.items()} for name, values in getattr(self, kind).items()}
             for kind in ("weights", "activations")
@@ -74,8 +78,21 @@ class IndicatorTable:
         :raises ArtifactError: If the file is missing or malformed.
         :raises InvalidIndicatorError: If an indicator is missing or not usable.
         """
-        content: dict[str, Any] = load_json(path, _SCHEMA)
-        with parsing(path, "an indicator table"):
+        content = load_json(path, _SCHEMA)
+        return cls.from_dict(content, LayerTable.from_dict(content, str(path)), str(path))
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], table: LayerTable, where: str = "indicators") -> "IndicatorTable":
+        """
+        Builds the table from ``to_dict``'s values.
+
+        :param content: The values.
+        :param table: The layers.
+        :param where: Named in errors.
+        :raises ArtifactError: If a key is missing, or of the wrong type.
+        :raises InvalidIndicatorError: If an indicator is missing or not usable.
+        """
+        with parsing(where, "an indicator table"):
             kinds = {
                 kind: {
                     name: {int(bits): typed(value, float) for bits, value in typed(values, dict).items()}
@@ -84,4 +101,4 @@ class IndicatorTable:
                 for kind in ("weights", "activations")
             }
             source = typed(content["source"], str)
-        return cls(LayerTable.from_dict(content, str(path)), kinds["weights"], kinds["activations"], source)
+        return cls(table, kinds["weights"], kinds["activations"], source)

@@ -1,0 +1,264 @@
+"""Compression states: plain JSON that brings a model back bit by bit in every stage, or is refused by name."""
+
+import copy
+import json
+import random
+from pathlib import Path
+
+import nncf
+import pytest
+import torch
+from nncf.api.compression import CompressionStage
+from nncf.torch import load_state
+from torch import nn
+
+import llt_nncf
+from llt_nncf.adapter.compression_state import check_compression_state
+from llt_nncf.adapter.restore import restore
+from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import LayerTable
+from llt_nncf.errors import ArtifactError
+from llt_nncf.errors import ConfigError
+from llt_nncf.errors import LltError
+
+NAME = "llt_quantization"
+IN_LOOP = {"importance": {"where": "training", "epochs": 2}}
+AT_CREATION = {"importance": {"max_steps": 2}}
+EARLIER = Path(__file__).parents[1] / "fixtures" / "compression_state_without_schema.json"
+
+
+class Training:
+    """A script's loop over numbered steps, which can stop anywhere."""
+
+    def __init__(self, ctrl, model, loader):
+        self.ctrl, self.model = ctrl, model
+        self.batches = list(loader)
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-4)
+
+    def run(self, first, end):
+        self.model.train()
+        for step in range(first, end):
+            images, target = self.batches[step % len(self.batches)]
+            if step % len(self.batches) == 0:
+                self.ctrl.scheduler.epoch_step()
+            self.ctrl.scheduler.step()
+            self.optimizer.zero_grad()
+            for _ in self.ctrl.policies():
+                (nn.functional.cross_entropy(self.model(images), target) + self.ctrl.loss()).backward()
+            self.optimizer.step()
+
+    def outputs(self, *, training):
+        self.model.train(training)
+        with torch.no_grad():
+            return self.model(self.batches[0][0])
+
+    def save(self, path):
+        checkpoint = {
+            "model": self.model.state_dict(),
+            "compression": self.ctrl.get_compression_state(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        torch.save(checkpoint, path)
+
+
+def apply_another_policy(ctrl):
+    ctrl.apply_policy(BitPolicy.uniform(ctrl.table, weight_bits=5, activation_bits=4))
+
+
+# Of four steps in an epoch; the search in the script's loop fires in front of step 8.
+STAGES = {
+    "amid importance training": (IN_LOOP, 6, None),
+    "at its end, before the search": (IN_LOOP, 8, None),
+    "between search and fine-tuning": (AT_CREATION, 0, None),
+    "amid fine-tuning": (IN_LOOP, 10, None),
+    "with a policy of the user's": (AT_CREATION, 2, apply_another_policy),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_resumed_training_is_the_uninterrupted_one(compress, residual, loader, tmp_path, stage):
+    section, steps, then = STAGES[stage]
+    whole = Training(*compress(copy.deepcopy(residual), **section), loader)
+    whole.run(0, steps)
+    if then is not None:
+        then(whole.ctrl)
+    whole.save(tmp_path / "checkpoint.pt")
+
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    state = checkpoint["compression"]
+    assert json.loads(json.dumps(state)) == state
+    torch.manual_seed(99)
+    resumed = Training(*compress(type(residual)(), compression_state=state, **section), loader)
+    load_state(resumed.model, checkpoint["model"], is_resume=True)
+    resumed.optimizer.load_state_dict(checkpoint["optimizer"])
+
+    assert resumed.ctrl.indicators == whole.ctrl.indicators
+    assert (whole.ctrl.indicators is None) == (steps in (6, 8))
+    for training in (False, True):
+        assert torch.equal(resumed.outputs(training=training), whole.outputs(training=training))
+    for half in (whole, resumed):
+        half.run(steps, steps + 4)
+    assert resumed.ctrl.policy == whole.ctrl.policy
+    ours, theirs = resumed.model.state_dict(), whole.model.state_dict()
+    assert [name for name in {**ours, **theirs} if not torch.equal(ours[name], theirs[name])] == []
+    assert json.dumps(resumed.ctrl.get_compression_state()) == json.dumps(whole.ctrl.get_compression_state())
+
+
+def test_the_state_says_what_it_is_and_has_all_that_the_search_needs(compress, residual):
+    ctrl, _ = compress(residual, **AT_CREATION)
+    state = ctrl.get_compression_state()
+    own, place = state["ctrl_state"][NAME], state["builder_state"][NAME]
+    assert own["schema"] == place["schema"] == "llt_nncf.compression_state/1"
+    versions = {"llt_nncf": llt_nncf.__version__, "nncf": nncf.__version__, "torch": torch.__version__}
+    assert own["versions"] == versions
+    assert own["compression_stage"] == CompressionStage.FULLY_COMPRESSED
+    assert own["importance_steps"] == 2
+    assert own["budget"] == {"bitops_as": [3, 3]}
+    assert BitPolicy.from_dict(own["policy"]).bits == ctrl.policy.bits
+    assert own["indicators"]["weights"]["conv2"]["3"] == ctrl.indicators.weights["conv2"][3]
+    assert LayerTable.from_dict(place) == ctrl.table
+
+
+@pytest.fixture
+def in_training(compress, residual):
+    """The state of a training in the script's loop that has not done a step."""
+    return compress(copy.deepcopy(residual), **IN_LOOP)[0].get_compression_state()
+
+
+def test_the_layers_of_another_model_are_named_before_anything_is_inserted(compress, residual, in_training):
+    other = copy.deepcopy(residual)
+    other.fc, other.down = nn.Linear(12, 5), nn.Sequential(nn.Conv2d(8, 12, 1, stride=2))
+    other.pool = nn.Sequential(nn.Conv2d(12, 12, 1), nn.AdaptiveAvgPool2d(1))
+    with pytest.raises(ArtifactError) as caught:
+        compress(other, compression_state=in_training, **IN_LOOP)
+    text = str(caught.value)
+    assert "'fc' has weights of [5, 12] here and of [4, 12] there; 'down' is missing here; 'down.0' is new" in text
+    assert "'pool.0' is new here" in text
+    assert "same number of classes" in text
+    assert not any("quantizer" in name or "pre_ops" in name for name in other.state_dict())
+
+
+def test_a_forward_with_other_operations_is_refused_by_their_names(compress, residual, in_training):
+    class Smooth(type(residual)):
+        def forward(self, x):
+            x = torch.sigmoid(self.bn1(self.conv1(x)))
+            return self.fc(self.pool(torch.sigmoid(self.bn3(self.conv3(self.conv2(x))) + self.down(x))).flatten(1))
+
+    with pytest.raises(ArtifactError, match="no operation 'Residual/relu_0' to quantize here"):
+        compress(Smooth(), compression_state=in_training, **IN_LOOP)
+
+
+def test_another_budget_leaves_the_policy_and_is_said(compress, residual, caplog):
+    ctrl, _ = compress(copy.deepcopy(residual), **AT_CREATION)
+    state = ctrl.get_compression_state()
+    again, _ = compress(copy.deepcopy(residual), compression_state=state, **AT_CREATION)
+    assert "compression.budget" not in caplog.text
+    resumed, _ = compress(copy.deepcopy(residual), compression_state=state, budget={"gbitops": 0.00075}, **AT_CREATION)
+    assert "compression.budget is {'gbitops': 0.00075}" in caplog.text
+    assert again.policy.bits == resumed.policy.bits == ctrl.policy.bits
+    assert resumed.search(resumed.indicators).bits != ctrl.policy.bits
+
+
+def test_attention_goes_by_its_quantizers_after_a_resume_too(compress, residual, in_training):
+    torch.backends.mha.set_fastpath_enabled(True)
+    compress(residual, compression_state=in_training, **IN_LOOP)
+    assert not torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize("case", ["after the search", "amid importance training"])
+def test_a_state_without_a_schema_still_loads(compress, residual, tmp_path, case):
+    saved = json.loads(EARLIER.read_text())[case]
+    state = saved["compression"]
+    own = state["ctrl_state"][NAME]
+    # As torch.save had it: an enumeration, numbers as keys, tuples.
+    own["compression_stage"] = CompressionStage(own["compression_stage"])
+    setup = state["builder_state"][NAME]["quantizer_setup"]
+    setup["quantization_points"] = {int(key): value for key, value in setup["quantization_points"].items()}
+    for point in setup["quantization_points"].values():
+        point["qspec"]["scale_shape"] = tuple(point["qspec"]["scale_shape"])
+    section = IN_LOOP if case == "amid importance training" else AT_CREATION
+    ctrl, model = compress(copy.deepcopy(residual), compression_state=state, register=False, **section)
+    content = {**model.state_dict(), **{name: torch.tensor(value) for name, value in saved["quantizers"].items()}}
+    torch.save({"model": content, "compression": state}, tmp_path / "checkpoint.pt")
+    config = {
+        "input_info": {"sample_size": [1, 2, 7, 9]},
+        "compression": {
+            "algorithm": NAME,
+            "budget": {"bitops_as": {"weight_bits": 3, "activation_bits": 3}},
+            **section,
+        },
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    restored = restore(copy.deepcopy(residual), tmp_path / "config.json", tmp_path / "checkpoint.pt")
+    given = restored.model.state_dict()
+    assert {name: given[name].tolist() for name in saved["quantizers"]} == saved["quantizers"]
+    assert restored.indicators is None
+    if case == "after the search":
+        # What the search of that version chose, of 8 bits for the first and the last layer.
+        chosen = {"conv1": (8, 8), "conv2": (2, 3), "conv3": (4, 3), "down": (6, 3), "fc": (8, 8)}
+        assert restored.policy.bits == ctrl.policy.bits == chosen
+        assert restored.quantizers.differing_from(restored.policy) == []
+        assert restored.quantizers.weights["conv2"].scale_shape == (12, 1, 1, 1)
+    else:
+        assert restored.policy is None
+        assert restored.get_compression_state()["ctrl_state"][NAME]["importance_steps"] == 2
+        with pytest.raises(ConfigError, match=r"saved with \[6, 5, 4, 3, 2\]"):
+            compress(residual, compression_state=state, candidate_bits=[4, 2], **section)
+
+
+def changed(state, path, value=None):
+    """A copy of ``state`` with another value at ``path``, or without it."""
+    result = copy.deepcopy(state)
+    *way, last = path
+    place = result
+    for key in way:
+        place = place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return result
+
+
+def test_what_is_not_a_state_of_this_algorithm_is_refused_before_the_model_is_touched(compress, residual, in_training):
+    theirs = {"quantization": {"quantizer_setup": {}, "build_time_metric_infos": {}, "version": 2}}
+    cases = [
+        ({}, "has no 'builder_state'"),
+        (residual.state_dict(), "has no 'builder_state'"),
+        (changed(in_training, ["ctrl_state"]), "has no 'ctrl_state'"),
+        ({"builder_state": theirs, "ctrl_state": theirs}, "is of 'quantization', and the config is of 'llt_q"),
+        (
+            changed(in_training, ["ctrl_state", NAME, "schema"], "llt_nncf.compression_state/2"),
+            "Go on with the version",
+        ),
+        (changed(in_training, ["builder_state", NAME, "schema"], "others.state/1"), "the schema is 'others.state/1'"),
+        (changed(in_training, ["builder_state", NAME, "quantizer_setup"]), "'quantizer_setup'"),
+        (changed(in_training, ["ctrl_state", NAME, "importance_steps"], "4"), "'4' is not of type int"),
+        (changed(in_training, ["ctrl_state", NAME, "policy"], {"bits": [4]}), "not a bit policy"),
+        (changed(in_training, ["ctrl_state", NAME, "policy"], torch.ones(3)), "holds what JSON cannot"),
+    ]
+    before = list(residual.state_dict())
+    for state, text in cases:
+        with pytest.raises(ArtifactError, match=text):
+            compress(residual, compression_state=state, **IN_LOOP)
+        assert list(residual.state_dict()) == before
+
+
+def paths(content, way=()):
+    """Every place in nested dicts and lists."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in items:
+        yield (*way, key)
+        yield from paths(value, (*way, key))
+
+
+def test_a_damaged_state_is_accepted_or_refused_by_an_error_of_ours(compress, residual):
+    state = compress(residual, **AT_CREATION)[0].get_compression_state()
+    generator, places, refused = random.Random(0), list(paths(state)), 0
+    for _ in range(400):
+        value = generator.choice([None, -1, "x", [], {}, 1.5, True, 10**30, [[]]])
+        try:
+            check_compression_state(changed(state, generator.choice(places), value))
+        except LltError:
+            refused += 1
+    assert refused > 200
