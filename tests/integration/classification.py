@@ -133,7 +133,7 @@ def train(args: argparse.Namespace, model: nn.Module, ctrl: Any, loaders: Any, c
     if checkpoint:
         optimizer.load_state_dict(checkpoint["optimizer"])
         lr_scheduler.load_state_dict(checkpoint["lr_scheduler"])
-        torch.set_rng_state(checkpoint["rng"])
+        torch.set_rng_state(checkpoint["rng_of_ranks"][distributed.get_rank() if distributed.is_initialized() else 0])
         if train_loader.generator is not None:
             train_loader.generator.set_state(checkpoint["loader_generator"])
     board = SummaryWriter(Path(args.log_dir) / "tensorboard") if is_main_process() else None
@@ -144,6 +144,10 @@ def train(args: argparse.Namespace, model: nn.Module, ctrl: Any, loaders: Any, c
         train_epoch(parallel, ctrl, train_loader, optimizer, epoch, args.print_freq)
         lr_scheduler.step()
         metrics = evaluate(model, test_loader)
+        rng_of_ranks = [torch.get_rng_state()]
+        if distributed.is_initialized():
+            rng_of_ranks *= distributed.get_world_size()
+            distributed.all_gather_object(rng_of_ranks, torch.get_rng_state())
         if board is None:
             continue
         statistics = ctrl.statistics()
@@ -158,7 +162,7 @@ def train(args: argparse.Namespace, model: nn.Module, ctrl: Any, loaders: Any, c
             "compression_state": ctrl.get_compression_state(),
             "optimizer": optimizer.state_dict(),
             "lr_scheduler": lr_scheduler.state_dict(),
-            "rng": torch.get_rng_state(),
+            "rng_of_ranks": rng_of_ranks,
             "loader_generator": None if generator is None else generator.get_state(),
         }
         write_whole(Path(args.log_dir) / "last.pth", lambda path, content=content: torch.save(content, path))
