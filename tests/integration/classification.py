@@ -125,6 +125,27 @@ def train_epoch(model: nn.Module, ctrl: Any, loader: DataLoader, optimizer: Any,
             print(f"epoch {epoch}, step {index} of {len(loader)}: loss {loss.item():.4f}", flush=True)
 
 
+def save(
+    args: argparse.Namespace, epoch: int, model: nn.Module, ctrl: Any, optimizer: Any, lr_scheduler: Any, generator: Any
+) -> None:
+    """What a start with --resume needs; called on all ranks, for each has a random number generator of its own."""
+    rng_of_ranks = [torch.get_rng_state()]
+    if distributed.is_initialized():
+        rng_of_ranks *= distributed.get_world_size()
+        distributed.all_gather_object(rng_of_ranks, torch.get_rng_state())
+    content = {
+        "epoch": epoch + 1,
+        "state_dict": model.state_dict(),
+        "compression_state": ctrl.get_compression_state(),
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": lr_scheduler.state_dict(),
+        "rng_of_ranks": rng_of_ranks,
+        "loader_generator": None if generator is None else generator.get_state(),
+    }
+    if is_main_process():
+        write_whole(Path(args.log_dir) / "last.pth", lambda path: torch.save(content, path))
+
+
 def train(args: argparse.Namespace, model: nn.Module, ctrl: Any, loaders: Any, checkpoint: dict[str, Any]) -> None:
     train_loader, test_loader = loaders
     parallel = nn.parallel.DistributedDataParallel(model) if distributed.is_initialized() else model
@@ -144,10 +165,7 @@ def train(args: argparse.Namespace, model: nn.Module, ctrl: Any, loaders: Any, c
         train_epoch(parallel, ctrl, train_loader, optimizer, epoch, args.print_freq)
         lr_scheduler.step()
         metrics = evaluate(model, test_loader)
-        rng_of_ranks = [torch.get_rng_state()]
-        if distributed.is_initialized():
-            rng_of_ranks *= distributed.get_world_size()
-            distributed.all_gather_object(rng_of_ranks, torch.get_rng_state())
+        save(args, epoch, model, ctrl, optimizer, lr_scheduler, train_loader.generator)
         if board is None:
             continue
         statistics = ctrl.statistics()
@@ -155,17 +173,6 @@ def train(args: argparse.Namespace, model: nn.Module, ctrl: Any, loaders: Any, c
             board.add_scalar(f"compression/{key}", value, epoch)
         board.add_scalar("top1", metrics["top1"], epoch)
         print(f"epoch {epoch} done: top-1 {metrics['top1']:.2f} %, {ctrl.compression_stage().name}", flush=True)
-        generator = train_loader.generator
-        content = {
-            "epoch": epoch + 1,
-            "state_dict": model.state_dict(),
-            "compression_state": ctrl.get_compression_state(),
-            "optimizer": optimizer.state_dict(),
-            "lr_scheduler": lr_scheduler.state_dict(),
-            "rng_of_ranks": rng_of_ranks,
-            "loader_generator": None if generator is None else generator.get_state(),
-        }
-        write_whole(Path(args.log_dir) / "last.pth", lambda path, content=content: torch.save(content, path))
     if board is not None:
         print(ctrl.statistics().to_str())
         board.close()
