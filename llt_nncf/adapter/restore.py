@@ -16,6 +16,7 @@ from llt_nncf.adapter.controller import LltQuantizationController
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ConfigError
+from llt_nncf.errors import InvalidIndicatorError
 from llt_nncf.errors import LltError
 
 # The model's state and the compression state, by the names of this package's sample and of NNCF's documentation.
@@ -37,6 +38,7 @@ def restore(
     :return: The controller; the model is ``controller.model``.
     :raises ConfigError: If the config cannot be read, or is no config of this algorithm.
     :raises ArtifactError: If the checkpoint cannot be read, or is of another model.
+    :raises InvalidIndicatorError: If its indicators are not usable.
     """
     config = _load_config(config_path, input_shape)
     checkpoint = _load_checkpoint(checkpoint_path)
@@ -48,6 +50,9 @@ def restore(
                 model, config, compression_state=checkpoint["compression"], dump_graphs=False
             )
             load_state(compressed, checkpoint["model"], is_resume=True)
+    except (ArtifactError, InvalidIndicatorError) as error:
+        msg = f"{checkpoint_path}: {error}"
+        raise type(error)(msg) from error
     except LltError:
         raise
     except Exception as error:  # NNCF has no errors of its own for that
@@ -83,7 +88,7 @@ def _load_config(path: Path | str, input_shape: Sequence[int] | None) -> NNCFCon
 
 def _load_checkpoint(path: Path | str) -> dict[str, Any]:
     try:
-        # The one class in a compression state, an enumeration.
+        # The one class in the compression states of earlier versions, and of other algorithms, an enumeration.
         with torch.serialization.safe_globals([CompressionStage]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
