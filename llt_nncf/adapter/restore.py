@@ -21,7 +21,8 @@ from llt_nncf.errors import ConfigError
 from llt_nncf.errors import LltError
 from llt_nncf.errors import located
 
-_KEYS = {"model", "compression"}
+# The model's state and the compression state, by the names of this package's sample and of NNCF's documentation.
+_NAMES = (("model", "compression"), ("state_dict", "compression_state"))
 
 
 def restore(
@@ -33,7 +34,8 @@ def restore(
     :param model: The float model; changed in place.
     :param config_path: The NNCF config that the model was trained with.
     :param checkpoint_path: ``{"model": compressed_model.state_dict(), "compression":
-        compression_ctrl.get_compression_state()}``, saved by ``torch.save``; nothing in it is run.
+        compression_ctrl.get_compression_state()}``, saved by ``torch.save``; nothing in it is run. NNCF's
+        names, ``state_dict`` and ``compression_state``, do as well.
     :param input_shape: Shape of the model's input, for a config without ``input_info``.
     :return: The controller; the model is ``controller.model``.
     :raises ConfigError: If the config cannot be read, or is no config of this algorithm.
@@ -95,11 +97,13 @@ def _load_checkpoint(path: Path | str) -> dict[str, Any]:
     except Exception as error:  # pickle's, zip's or PyTorch's own; its text would advise to run what is in the file
         msg = f"{path}: not a checkpoint of tensors and plain values, or a damaged one ({type(error).__name__})."
         raise ArtifactError(msg) from error
-    if not isinstance(checkpoint, dict) or not set(checkpoint) >= _KEYS:
-        found = sorted(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
-        msg = (
-            f"{path}: has {found}; must have 'model' and 'compression': save "
-            '{"model": compressed_model.state_dict(), "compression": compression_ctrl.get_compression_state()}.'
-        )
-        raise ArtifactError(msg)
-    return checkpoint
+    for model, compression in _NAMES:
+        if isinstance(checkpoint, dict) and {model, compression} <= set(checkpoint):
+            return {"model": checkpoint[model], "compression": checkpoint[compression]}
+    found = sorted(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
+    msg = (
+        f"{path}: has {found}; must have 'model' and 'compression', or 'state_dict' and 'compression_state': save "
+        '{"model": compressed_model.state_dict(), "compression": '
+        "compression_ctrl.get_compression_state()}."
+    )
+    raise ArtifactError(msg)

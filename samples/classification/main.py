@@ -18,6 +18,7 @@ import llt_nncf.register  # noqa: F401  (1) registers llt_quantization; before n
 # isort: split
 
 import torch
+from checkpoint import Checkpoint
 from comparison import float_row
 from comparison import print_rows
 from comparison import quantized_row
@@ -35,7 +36,6 @@ from torch.utils.data import Subset
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import ValidationReport
-from llt_nncf.artifacts import write_atomically
 from llt_nncf.cost import PolicyCost
 from llt_nncf.pipeline import deploy
 from llt_nncf.validation import print_report
@@ -66,15 +66,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--latency-rounds", type=int, default=50)
     parser.add_argument("--min-agreement", type=float, default=0.99)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="go on from what a run with the same --out has left")
     return parser.parse_args(arguments)
 
 
-def train(model: nn.Module, loader: DataLoader, *, epochs: int, lr: float, ctrl: Any = None) -> None:
+def train(
+    model: nn.Module, loader: DataLoader, checkpoint: Checkpoint, *, epochs: int, lr: float, ctrl: Any = None
+) -> None:
     """Trains in place; with ``ctrl`` it is NNCF's usual fine-tuning loop."""
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
-    for epoch in range(epochs):
+    for epoch in range(checkpoint.restore(model, loader, optimizer, schedule), epochs):
         model.train()
         if ctrl is not None:
             ctrl.scheduler.epoch_step()
@@ -91,6 +94,7 @@ def train(model: nn.Module, loader: DataLoader, *, epochs: int, lr: float, ctrl:
                 ctrl.scheduler.step()
         if (epoch + 1) % max(1, epochs // 3) == 0:
             print(f"  epoch {epoch + 1} of {epochs}: loss {loss.item():.3f}")
+        checkpoint.save(epoch + 1, model, loader, optimizer, schedule, ctrl)
 
 
 def compress(
@@ -100,6 +104,7 @@ def compress(
     train_loader: DataLoader,
     validation: tuple[Tensor, Tensor],
     out: Path,
+    checkpoint: Checkpoint,
 ) -> tuple[Any, ValidationReport]:
     """Quantizes a copy of ``model``, fine-tunes it, exports it, and validates the files."""
     compression = {**section["compression"], "artifacts_dir": str(out)}
@@ -107,10 +112,10 @@ def compress(
     config = NNCFConfig.from_dict({**section, "compression": compression, "input_info": {"sample_size": sample_size}})
     config = register_default_init_args(config, train_loader, criterion=nn.CrossEntropyLoss())
     # Without a policy in the config, importance training and search happen in here.
-    ctrl, compressed = create_compressed_model(copy.deepcopy(model), config, dump_graphs=False)
-    train(compressed, train_loader, epochs=options.epochs, lr=options.lr, ctrl=ctrl)
-    checkpoint = {"model": compressed.state_dict(), "compression": ctrl.get_compression_state()}
-    write_atomically(out / "checkpoint.pt", lambda path: torch.save(checkpoint, path))
+    ctrl, compressed = create_compressed_model(
+        copy.deepcopy(model), config, compression_state=checkpoint.compression_state, dump_graphs=False
+    )
+    train(compressed, train_loader, checkpoint, epochs=options.epochs, lr=options.lr, ctrl=ctrl)
     report = deploy(  # (3) model.onnx, model.xml, report.json, pictures; none of them if the validation fails
         ctrl,
         model,
@@ -136,6 +141,9 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     """Runs everything, prints the table, and returns its figures by row."""
     options = parse(arguments)
     out = Path(options.out)
+    # All at once: what an older run has left shall not be gone on from, however far this one comes.
+    names = ("float.pt", "checkpoint.pt", "uniform/checkpoint.pt")
+    of_float, of_learned, of_uniform = (Checkpoint(out / name, resume=options.resume) for name in names)
     torch.manual_seed(options.seed)
     train_set, test_set, info = load_dataset(options.dataset, options.data, image_size=options.image_size)
     generator = torch.Generator().manual_seed(options.seed)
@@ -153,16 +161,16 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     )
     if options.weights is None:
         print("Float model")
-        train(model, train_loader, epochs=options.float_epochs, lr=options.float_lr)
+        train(model, train_loader, of_float, epochs=options.float_epochs, lr=options.float_lr)
     section = dict(NNCFConfig.from_json(options.config))
     print("Learned bits: importance training, search, fine-tuning, export")
-    ctrl, report = compress(model, section, options, train_loader, validation, out)
+    ctrl, report = compress(model, section, options, train_loader, validation, out, of_learned)
     policy_path = out / "uniform" / "given-policy.json"
     uniform_policy(ctrl.table, section["compression"].get("budget", {}), ctrl.policy).save(policy_path)
     given = {key: value for key, value in section["compression"].items() if key != "indicators"}
     uniform_section = {**section, "compression": {**given, "policy": str(policy_path)}}
     print("Uniform bits: fine-tuning, export")
-    uniform_run = compress(model, uniform_section, options, train_loader, validation, out / "uniform")
+    uniform_run = compress(model, uniform_section, options, train_loader, validation, out / "uniform", of_uniform)
 
     console = Console()
     print_report(report, console)

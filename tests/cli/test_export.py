@@ -23,6 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import TensorDataset
 
+from llt_nncf.adapter.restore import restore
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import ValidationReport
 from llt_nncf.cli.main import main
@@ -133,6 +134,18 @@ def test_a_pass_leaves_the_complete_set_of_files(trained, tmp_path, capsys):
         np.testing.assert_allclose(reference["logits"], np.load(trained / "logits.npy"), rtol=1e-4, atol=1e-4)
         assert reference["labels"].shape == (128,)
     assert main(["validate", str(out), "--latency-rounds", "0"]) == 0
+
+
+def test_a_checkpoint_with_nncfs_names_is_read_too(trained, tmp_path):
+    saved = torch.load(trained / "checkpoint.pt", weights_only=True)
+    renamed = {"epoch": 3, "state_dict": saved["model"], "compression_state": saved["compression"]}
+    torch.save(renamed, tmp_path / "last.pth")
+    namespace: dict = {}
+    exec(FACTORY, namespace)
+    controller = restore(namespace["net"](), trained / "config.json", tmp_path / "last.pth")
+    assert controller.policy.bits == BitPolicy.load(trained / "policy.json").bits
+    state = controller.model.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in saved["model"].items())
 
 
 def test_without_samples_seeded_random_inputs_are_taken_and_said(trained, tmp_path, capsys):

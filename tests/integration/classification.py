@@ -30,9 +30,6 @@ from torch.utils.data import TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 from torch.utils.tensorboard import SummaryWriter
 
-# NNCF's algorithms keep it in their state, and torch.load takes no class that it was not told of.
-torch.serialization.add_safe_globals([CompressionStage])
-
 
 class Net(nn.Module):
     """A stem, a residual block and a classifier for 8x8 digits."""
@@ -128,6 +125,27 @@ def train_epoch(model: nn.Module, ctrl: Any, loader: DataLoader, optimizer: Any,
             print(f"epoch {epoch}, step {index} of {len(loader)}: loss {loss.item():.4f}", flush=True)
 
 
+def save(
+    args: argparse.Namespace, epoch: int, model: nn.Module, ctrl: Any, optimizer: Any, lr_scheduler: Any, generator: Any
+) -> None:
+    """What a start with --resume needs; called on all ranks, for each has a random number generator of its own."""
+    rng_of_ranks = [torch.get_rng_state()]
+    if distributed.is_initialized():
+        rng_of_ranks *= distributed.get_world_size()
+        distributed.all_gather_object(rng_of_ranks, torch.get_rng_state())
+    content = {
+        "epoch": epoch + 1,
+        "state_dict": model.state_dict(),
+        "compression_state": ctrl.get_compression_state(),
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": lr_scheduler.state_dict(),
+        "rng_of_ranks": rng_of_ranks,
+        "loader_generator": None if generator is None else generator.get_state(),
+    }
+    if is_main_process():
+        write_whole(Path(args.log_dir) / "last.pth", lambda path: torch.save(content, path))
+
+
 def train(args: argparse.Namespace, model: nn.Module, ctrl: Any, loaders: Any, checkpoint: dict[str, Any]) -> None:
     train_loader, test_loader = loaders
     parallel = nn.parallel.DistributedDataParallel(model) if distributed.is_initialized() else model
@@ -136,7 +154,7 @@ def train(args: argparse.Namespace, model: nn.Module, ctrl: Any, loaders: Any, c
     if checkpoint:
         optimizer.load_state_dict(checkpoint["optimizer"])
         lr_scheduler.load_state_dict(checkpoint["lr_scheduler"])
-        torch.set_rng_state(checkpoint["rng"])
+        torch.set_rng_state(checkpoint["rng_of_ranks"][distributed.get_rank() if distributed.is_initialized() else 0])
         if train_loader.generator is not None:
             train_loader.generator.set_state(checkpoint["loader_generator"])
     board = SummaryWriter(Path(args.log_dir) / "tensorboard") if is_main_process() else None
@@ -147,6 +165,7 @@ def train(args: argparse.Namespace, model: nn.Module, ctrl: Any, loaders: Any, c
         train_epoch(parallel, ctrl, train_loader, optimizer, epoch, args.print_freq)
         lr_scheduler.step()
         metrics = evaluate(model, test_loader)
+        save(args, epoch, model, ctrl, optimizer, lr_scheduler, train_loader.generator)
         if board is None:
             continue
         statistics = ctrl.statistics()
@@ -154,17 +173,6 @@ def train(args: argparse.Namespace, model: nn.Module, ctrl: Any, loaders: Any, c
             board.add_scalar(f"compression/{key}", value, epoch)
         board.add_scalar("top1", metrics["top1"], epoch)
         print(f"epoch {epoch} done: top-1 {metrics['top1']:.2f} %, {ctrl.compression_stage().name}", flush=True)
-        generator = train_loader.generator
-        content = {
-            "epoch": epoch + 1,
-            "state_dict": model.state_dict(),
-            "compression_state": ctrl.get_compression_state(),
-            "optimizer": optimizer.state_dict(),
-            "lr_scheduler": lr_scheduler.state_dict(),
-            "rng": torch.get_rng_state(),
-            "loader_generator": None if generator is None else generator.get_state(),
-        }
-        write_whole(Path(args.log_dir) / "last.pth", lambda path, content=content: torch.save(content, path))
     if board is not None:
         print(ctrl.statistics().to_str())
         board.close()
@@ -199,7 +207,9 @@ def work(rank: int, args: argparse.Namespace) -> None:
     config = NNCFConfig.from_json(args.config)
     config["log_dir"] = args.log_dir
     config = register_default_init_args(config, loaders[0], criterion=nn.CrossEntropyLoss())
-    checkpoint = {} if args.resume is None else torch.load(args.resume)
+    # NNCF's algorithms keep a class in their state, and torch.load takes none that it was not told of.
+    with torch.serialization.safe_globals([CompressionStage]):
+        checkpoint = {} if args.resume is None else torch.load(args.resume)
     state = checkpoint.get("compression_state")
     ctrl, model = create_compressed_model(model, config, compression_state=state, dump_graphs=False)
     if checkpoint:

@@ -1,11 +1,17 @@
 """The classification sample, small: every stage runs, and the figures that it returns are plausible."""
 
 import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
@@ -13,6 +19,8 @@ from llt_nncf.artifacts import ValidationReport
 from llt_nncf.cli.main import main as llt_nncf
 
 ROOT = Path(__file__).parents[2]
+ARGUMENTS = ["--float-epochs", "4", "--epochs", "3", "--latency-rounds", "3", "--min-agreement", "0.95"]
+ARGUMENTS += ["--config", str(ROOT / "configs" / "digits.json")]
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +30,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "samples" / "classification"))
         sample = importlib.import_module("main")
-        arguments = ["--float-epochs", "4", "--epochs", "3", "--latency-rounds", "3", "--min-agreement", "0.95"]
-        return out, sample.main([*arguments, "--config", str(ROOT / "configs" / "digits.json"), "--out", str(out)])
+        return out, sample.main([*ARGUMENTS, "--out", str(out)])
 
 
 def test_the_sample_leaves_its_files_and_returns_its_figures(run):
@@ -69,3 +76,29 @@ def test_validate_reads_the_folder_and_fails_below_its_threshold(run, capsys):
     assert "Validation passed" in capsys.readouterr().out
     assert llt_nncf([*arguments, "--min-agreement", "1.01"]) == 1
     assert "Validation failed" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage_and_resumed_the_sample_ends_where_an_uninterrupted_one_ends(run, tmp_path):
+    whole, rows = run
+    stages = ["float.pt", "checkpoint.pt", "uniform/checkpoint.pt"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, str(ROOT / "samples" / "classification" / "main.py"), *ARGUMENTS, "--out", str(tmp_path)]
+    for kills, stage in enumerate([*stages, None]):
+        process = subprocess.Popen([*command, *(["--resume"] if kills else [])], env=env, stdout=subprocess.DEVNULL)
+        if stage is None:
+            assert process.wait(300) == 0
+            break
+        while not (tmp_path / stage).exists():
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert torch.load(tmp_path / stage, weights_only=True)["epoch"] < 3
+    for stage in stages:
+        one, other = (torch.load(folder / stage, weights_only=True) for folder in (whole, tmp_path))
+        assert all(torch.equal(other["model"][name], value) for name, value in one["model"].items()), stage
+        assert torch.equal(one["loader_rng"], other["loader_rng"])
+    assert (tmp_path / "policy.json").read_bytes() == (whole / "policy.json").read_bytes()
+    accuracies = ValidationReport.load(tmp_path / "report.json").sections["engines"]["onnxruntime"]
+    assert 100 * accuracies["agreement"] == pytest.approx(rows["llt"]["onnxruntime_agreement"])
