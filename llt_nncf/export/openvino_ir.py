@@ -49,7 +49,7 @@ def export_openvino(onnx_path: Path | str, xml_path: Path | str, *, packed: bool
     with tempfile.TemporaryDirectory() as folder:
         # Not ov.convert_model: its simplifications tear the weights' dequantization apart, and convolutions that run in
         # int8 from the ONNX file would run in f32 from the .xml (2026.4.1).
-        model = read_openvino(save_onnx(proto, Path(folder) / onnx_path.name))
+        model = read_openvino(save_onnx(proto, Path(folder) / onnx_path.name, check=False))
         fold_constants(model)
         if packed:
             saved = metadata.get(POLICY_KEY)
