@@ -19,6 +19,7 @@ from nncf.common.graph.layer_attributes import LinearLayerAttributes
 from nncf.torch.nncf_network import NNCFNetwork
 from nncf.torch.quantization.layers import PTQuantizationPoint
 from nncf.torch.quantization.layers import PTQuantizerSetup
+from torch import nn
 
 from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
 from llt_nncf.artifacts import Layer
@@ -109,6 +110,7 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
 
     :param setup: A setup with ``SwitchableQuantizerSpec``.
     :param model: The model that it was made for.
+    :raises StageError: If a layer's weight is no parameter.
     """
     graph = model.nncf.get_original_graph()
     module_names = {id(module): name for name, module in model.named_modules()}
@@ -126,9 +128,16 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
     nodes: dict[str, NNCFNode] = {}
     calls = [node for node in _layer_nodes(graph) if node.node_name in weight_points]
     for node in calls:
-        layer_name = module_names[id(model.nncf.get_containing_module(node.node_name))]
+        module = model.nncf.get_containing_module(node.node_name)
+        layer_name = module_names[id(module)]
         if layer_name in rows:
             continue
+        if not isinstance(module.weight, nn.Parameter):
+            msg = (
+                f"{layer_name}: its weight is no parameter, but computed before every call, as by "
+                "torch.nn.utils.weight_norm: undo that first (torch.nn.utils.remove_weight_norm)."
+            )
+            raise StageError(msg)
         # A float input (quantize_inputs: false, an ignored scope) is counted at 8 bits and never searched.
         group, activation_bits = feeding.get(node.node_name, (f"{layer_name} (float input)", (_UNSEARCHED_BITS,)))
         rows[layer_name] = Layer(

@@ -223,6 +223,18 @@ def test_quantizers_that_training_would_put_elsewhere_are_named():
     assert list(ctrl.table.by_name) == ["stem", "mid", "fc"]
 
 
+class OldNorm(nn.Sequential):
+    def __init__(self):
+        super().__init__(conv(3, 8), nn.utils.weight_norm(conv(8, 8)), nn.Flatten(), nn.Linear(512, 4))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+def test_a_weight_that_is_computed_before_every_call_is_refused():
+    inputs = make_inputs([IMAGE])
+    with pytest.raises(StageError, match=r"^1: its weight is no parameter.*remove_weight_norm"):
+        compress(OldNorm(), Loader(inputs, partial(arranged, "")), input_info("", inputs))
+
+
 class FromDict(TwoInputs):
     def forward(self, batch):
         return super().forward(batch["x"], batch["v"])
