@@ -9,7 +9,6 @@ well: its calls may have different activation quantizers.
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nncf.common.graph import NNCFGraph
@@ -75,14 +74,14 @@ def assign_candidates(
         )
         raise StageError(msg)
     layers = _layer_nodes(graph)
-    fixed = {layers[0].layer_name, layers[-1].layer_name} if layers else set()
     # What a function computes with weights of its own (F.conv2d(x, w)) counts as a layer, but its weights stay floats.
-    quantized = {point.target_point.target_node_name for point in _weight_points(setup).values()}
-    node_layers = {node.node_name: node.layer_name for node in layers if node.node_name in quantized}
-    if not node_layers:
+    weight_nodes = {point.target_point.target_node_name for point in _weight_points(setup).values()}
+    quantized = {node.layer_name for node in layers if node.node_name in weight_nodes}
+    if not quantized:
         msg = "The model has no convolution and no linear layer that NNCF can quantize."
         raise StageError(msg)
-    fixed |= _repeated(node_layers.values())
+    fixed = {layers[0].layer_name, layers[-1].layer_name} | _repeated(layers)
+    node_layers = {node.node_name: node.layer_name for node in layers if node.layer_name in quantized}
     for point_id, point in _weight_points(setup).items():
         layer_name = node_layers.get(point.target_point.target_node_name)
         if layer_name is None:
@@ -126,8 +125,11 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
     rows: dict[str, Layer] = {}
     row_points: dict[str, int] = {}
     nodes: dict[str, NNCFNode] = {}
-    calls = [node for node in _layer_nodes(graph) if node.node_name in weight_points]
+    calls = _layer_nodes(graph)
     for node in calls:
+        point_id = weight_points.get(node.node_name)
+        if point_id is None:
+            continue
         module = model.nncf.get_containing_module(node.node_name)
         layer_name = module_names[id(module)]
         if layer_name in rows:
@@ -145,10 +147,10 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
             macs=sum(_macs(graph, call) for call in calls if call.layer_name == node.layer_name),
             weight_count=_weight_count(node),
             activation_group=group,
-            weight_bits=setup.quantization_points[weight_points[node.node_name]].qspec.candidate_bits,
+            weight_bits=setup.quantization_points[point_id].qspec.candidate_bits,
             activation_bits=activation_bits,
         )
-        row_points[layer_name] = weight_points[node.node_name]
+        row_points[layer_name] = point_id
         nodes[layer_name] = node
     groups = {row.activation_group for row in rows.values()}
     activation_points = {name: ids[0] for name, ids in zip(names, quantizers, strict=True)}
@@ -165,8 +167,7 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
         if {points[point_id].target_point.target_node_name for point_id in ids} <= input_nodes
     )
     table = LayerTable(tuple(rows.values()), unsearched)
-    twice = _repeated(node.layer_name for node in calls)
-    repeated = frozenset(name for name, node in nodes.items() if node.layer_name in twice)
+    repeated = frozenset(name for name, node in nodes.items() if node.layer_name in _repeated(calls))
     return LayerSurvey(table, row_points, activation_points, nodes, model_inputs, repeated)
 
 
@@ -177,13 +178,13 @@ def _layer_nodes(graph: NNCFGraph) -> list[NNCFNode]:
     return sorted(nodes, key=lambda node: node.node_id)
 
 
-def _repeated(layer_names: Iterable[str]) -> set[str]:
+def _repeated(layers: list[NNCFNode]) -> set[str]:
     """
-    The names that are there more than once.
+    NNCF's names of the layers that are called more than once.
 
-    NNCF's own ``is_shared`` also counts a module's other operations, such as the padding of ``padding_mode="reflect"``.
+    Its own ``is_shared`` also counts a module's other operations, such as the padding of ``padding_mode="reflect"``.
     """
-    return {name for name, count in Counter(layer_names).items() if count > 1}
+    return {name for name, count in Counter(node.layer_name for node in layers).items() if count > 1}
 
 
 def _weight_points(setup: PTQuantizerSetup) -> dict[int, PTQuantizationPoint]:
