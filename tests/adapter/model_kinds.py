@@ -273,7 +273,7 @@ class Unusual(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.never, self.norm = conv(3, 8), conv(8, 8), nn.BatchNorm2d(8)
+        self.stem, self.never, self.never_either = conv(3, 8), conv(8, 8), nn.BatchNorm2d(8)
         self.inherited = InheritedConv(8, 8, 3, padding=1)
         self.parametrized, self.a, self.fc = parametrizations.weight_norm(conv(8, 8)), conv(8, 8), nn.Linear(8, 4)
 
