@@ -189,7 +189,7 @@ def _trace(
 
 def _has_defaults(model: nn.Module, *, after: int) -> bool:
     parameters = list(inspect.signature(model.forward).parameters.values())[after:]
-    return any(parameter.default not in (parameter.empty, None) for parameter in parameters)
+    return any(parameter.default is not parameter.empty and parameter.default is not None for parameter in parameters)
 
 
 class _Called(nn.Module):
