@@ -20,7 +20,7 @@ from llt_nncf.adapter.layer_survey import activation_quantizers
 from llt_nncf.adapter.layer_survey import fed_nodes
 from llt_nncf.adapter.layer_survey import layer_nodes
 from llt_nncf.adapter.layer_survey import mixed_nodes
-from llt_nncf.adapter.layer_survey import repeated_names
+from llt_nncf.adapter.layer_survey import repeated_layers
 from llt_nncf.adapter.layer_survey import weight_points
 from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
 from llt_nncf.adapter.scopes import rule_for
@@ -73,15 +73,17 @@ class Candidates:
             )
             raise StageError(msg)
         # What a function computes with weights of its own (F.conv2d(x, w)) counts as a layer, but its weights stay
-        # floats.
-        quantized = {point.target_point.target_node_name for point in weight_points(setup).values()}
+        # floats. Of the calls of one layer only the first has a quantization point.
         all_layers = layer_nodes(graph)
-        layers = [node for node in all_layers if node.node_name in quantized]
+        weight_nodes = {point.target_point.target_node_name for point in weight_points(setup).values()}
+        quantized = {node.layer_name for node in all_layers if node.node_name in weight_nodes}
+        layers = [node for node in all_layers if node.layer_name in quantized]
         if not layers:
             msg = "The model has no convolution and no linear layer that NNCF can quantize."
             raise StageError(msg)
         self._setup, self._graph, self._config = setup, graph, config
-        repeated = repeated_names(node.layer_name for node in layers)
+        self._layers = {node.node_name for node in layers}
+        repeated = repeated_layers(all_layers)
         self._called_again = {node.node_name for node in layers if node.layer_name in repeated}
         ends = {all_layers[0].layer_name, all_layers[-1].layer_name}
         self._fixed = {node.node_name for node in layers if node.layer_name in ends} | self._called_again
@@ -99,12 +101,11 @@ class Candidates:
         """
         result = {}
         mixed = mixed_nodes(self._setup)
-        weights = {i: point.target_point.target_node_name for i, point in weight_points(self._setup).items()}
-        for point_id, name in weights.items():
-            result[point_id] = self._of_weight(name)
+        for point_id, point in weight_points(self._setup).items():
+            result[point_id] = self._of_weight(point.target_point.target_node_name)
         for point_ids in activation_quantizers(self._setup):
             fed = list(dict.fromkeys(fed_nodes(self._setup, point_ids)))
-            layers = [name for name in fed if name in weights.values() and name not in mixed]
+            layers = [name for name in fed if name in self._layers and name not in mixed]
             bits = self._of_activation(fed, layers)
             result |= dict.fromkeys(point_ids, bits)
         raise_faults(self._faults)

@@ -3,7 +3,6 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nncf.common.graph import NNCFGraph
@@ -13,10 +12,12 @@ from nncf.common.graph.layer_attributes import LinearLayerAttributes
 from nncf.torch.nncf_network import NNCFNetwork
 from nncf.torch.quantization.layers import PTQuantizationPoint
 from nncf.torch.quantization.layers import PTQuantizerSetup
+from torch import nn
 
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import ConfigError
+from llt_nncf.errors import StageError
 
 _UNSEARCHED_BITS = 8
 
@@ -49,6 +50,7 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
     :param setup: A setup with ``SwitchableQuantizerSpec``.
     :param model: The model that it was made for.
     :raises ConfigError: If the config's scopes leave no layer.
+    :raises StageError: If a layer's weight is no parameter.
     """
     graph = model.nncf.get_original_graph()
     module_names = {id(module): name for name, module in model.named_modules()}
@@ -65,11 +67,21 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
     rows: dict[str, Layer] = {}
     row_points: dict[str, int] = {}
     nodes: dict[str, NNCFNode] = {}
-    calls = [node for node in layer_nodes(graph) if node.node_name in weighted]
+    calls = layer_nodes(graph)
     for node in calls:
-        layer_name = module_names[id(model.nncf.get_containing_module(node.node_name))]
+        point_id = weighted.get(node.node_name)
+        if point_id is None:
+            continue
+        module = model.nncf.get_containing_module(node.node_name)
+        layer_name = module_names[id(module)]
         if layer_name in rows:
             continue
+        if not isinstance(module.weight, nn.Parameter):
+            msg = (
+                f"{layer_name}: its weight is no parameter, but computed before every call, as by "
+                "torch.nn.utils.weight_norm: undo that first (torch.nn.utils.remove_weight_norm)."
+            )
+            raise StageError(msg)
         # A float input (quantize_inputs: false, an ignored scope) is counted at 8 bits and never searched.
         group, activation_bits = feeding.get(node.node_name, (f"{layer_name} (float input)", (_UNSEARCHED_BITS,)))
         rows[layer_name] = Layer(
@@ -77,10 +89,10 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
             macs=sum(_macs(graph, call) for call in calls if call.layer_name == node.layer_name),
             weight_count=_weight_count(node),
             activation_group=group,
-            weight_bits=setup.quantization_points[weighted[node.node_name]].qspec.candidate_bits,
+            weight_bits=setup.quantization_points[point_id].qspec.candidate_bits,
             activation_bits=activation_bits,
         )
-        row_points[layer_name] = weighted[node.node_name]
+        row_points[layer_name] = point_id
         nodes[layer_name] = node
     groups = {row.activation_group for row in rows.values()}
     activation_points = {name: ids[0] for name, ids in zip(names, quantizers, strict=True)}
@@ -100,8 +112,7 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
         msg = "compression.ignored_scopes, compression.target_scopes: they leave no layer to quantize."
         raise ConfigError(msg)
     table = LayerTable(tuple(rows.values()), unsearched)
-    twice = repeated_names(node.layer_name for node in calls)
-    repeated = frozenset(name for name, node in nodes.items() if node.layer_name in twice)
+    repeated = frozenset(name for name, node in nodes.items() if node.layer_name in repeated_layers(calls))
     return LayerSurvey(table, row_points, activation_points, nodes, model_inputs, repeated)
 
 
@@ -131,13 +142,13 @@ def layer_nodes(graph: NNCFGraph) -> list[NNCFNode]:
     return sorted(nodes, key=lambda node: node.node_id)
 
 
-def repeated_names(layer_names: Iterable[str]) -> set[str]:
+def repeated_layers(layers: list[NNCFNode]) -> set[str]:
     """
-    The names that are there more than once.
+    NNCF's names of the layers that are called more than once.
 
-    NNCF's own ``is_shared`` also counts a module's other operations, such as the padding of ``padding_mode="reflect"``.
+    Its own ``is_shared`` also counts a module's other operations, such as the padding of ``padding_mode="reflect"``.
     """
-    return {name for name, count in Counter(layer_names).items() if count > 1}
+    return {name for name, count in Counter(node.layer_name for node in layers).items() if count > 1}
 
 
 def weight_points(setup: PTQuantizerSetup) -> dict[int, PTQuantizationPoint]:

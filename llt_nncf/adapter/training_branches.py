@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from nncf.common.logging import nncf_logger
 from nncf.torch.nncf_network import NNCFNetwork
+from nncf.torch.utils import get_model_device
 from torch import nn
 
 from llt_nncf.adapter.init_batches import InitBatches
@@ -29,7 +30,8 @@ def check_training_branches(model: NNCFNetwork, quantizers: QuantizerSet, batche
     :param batches: One of them is run; a model that does not take it in training mode is left alone.
     :raises StageError: If training passes a quantizer that evaluation does not pass there; it is named.
     """
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    device = get_model_device(model)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         batch = next(iter(batches))
         in_evaluation = _passed(model, quantizers, batches, batch, training=False)
         try:

@@ -1,5 +1,6 @@
 """A bit-width for every layer's weights and input."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -93,6 +94,20 @@ class BitPolicy:
             }
             provenance = typed(content.get("provenance", {}), dict)
         return cls(bits, provenance)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "BitPolicy":
+        """
+        Builds the policy from the JSON of ``to_dict``, as exported files carry it.
+
+        :raises ArtifactError: If it is no JSON, or not a policy's.
+        """
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            msg = f"{where}: the policy cannot be read as JSON: {error}"
+            raise ArtifactError(msg) from error
+        return cls.from_dict(content, where)
 
     def save(self, path: Path | str) -> Path:
         """Saves the policy as JSON, atomically."""

@@ -39,18 +39,20 @@ def read_onnx(path: Path | str) -> onnx.ModelProto:
         raise ExportError(msg) from error
 
 
-def save_onnx(proto: onnx.ModelProto, path: Path | str) -> Path:
+def save_onnx(proto: onnx.ModelProto, path: Path | str, *, check: bool = True) -> Path:
     """
     Checks a model and saves it. Above 2 GB the tensors go to ``<path>.data``, where the engines look for them.
 
     :param proto: The model.
     :param path: The ``.onnx`` file.
+    :param check: ``False`` for a file that an engine reads at once: the check is up to a quarter of the conversion.
     :return: ``path``.
     :raises ExportError: If the model is not valid ONNX.
     """
     path = Path(path)
     if sum(len(tensor.raw_data) for tensor in proto.graph.initializer) < MOST_BYTES_IN_ONE_FILE:
-        _check(proto, path)
+        if check:
+            _check(proto, path)
         return write_atomically(path, lambda temporary: temporary.write_bytes(proto.SerializeToString()))
     data = f"{path.name}.data"
     external = onnx.ModelProto()
@@ -58,7 +60,8 @@ def save_onnx(proto: onnx.ModelProto, path: Path | str) -> Path:
     # The .onnx is what readers open: it comes last.
     with _written_together(path, [data, path.name]) as written:
         onnx.save_model(external, written, save_as_external_data=True, location=data)
-        _check(str(written), path)
+        if check:
+            _check(str(written), path)
     return path
 
 

@@ -1,5 +1,6 @@
 """A frozen PyTorch model as standard ONNX that ONNX Runtime and OpenVINO run in integers."""
 
+import inspect
 import json
 import tempfile
 import warnings
@@ -152,12 +153,14 @@ def _trace(
         msg = f"opset={opset}: must be {_OPSETS[0]} to {_OPSETS[-1]}; leave it out for the one that fits."
         raise ExportError(msg)
     arguments = example_input if isinstance(example_input, tuple) else (example_input,)
-    count = sum(len(item) if isinstance(item, dict) else 1 for item in arguments)
-    if isinstance(arguments[-1], dict) and arguments[-1]:
+    keywords: dict[str, Any] = {}
+    if isinstance(arguments[-1], dict):
         arguments, keywords = arguments[:-1], arguments[-1]
-        model = _CalledByKeyword(model, len(arguments), list(keywords))
-        arguments = (*arguments, *keywords.values())
-    inputs = list(input_names or (["input"] if count == 1 else [f"input_{i}" for i in range(count)]))
+    if keywords or _has_defaults(model, after=len(arguments)):
+        model = _Called(model, len(arguments), list(keywords))
+    arguments = (*arguments, *keywords.values())
+    names = ["input"] if len(arguments) == 1 else [f"input_{index}" for index in range(len(arguments))]
+    inputs = list(input_names or names)
     outputs = list(output_names or ["output"])
     is_frozen = any(isinstance(module, FrozenWeight | FrozenActivationQuantizer) for module in model.modules())
     options: dict[str, Any] = {
@@ -191,8 +194,17 @@ def _trace(
     raise ExportError(msg) from unsupported
 
 
-class _CalledByKeyword(nn.Module):
-    """Takes the last arguments by position and hands them on by name, which PyTorch's exporter cannot."""
+def _has_defaults(model: nn.Module, *, after: int) -> bool:
+    parameters = list(inspect.signature(model.forward).parameters.values())[after:]
+    return any(parameter.default is not parameter.empty and parameter.default is not None for parameter in parameters)
+
+
+class _Called(nn.Module):
+    """
+    Takes the last arguments by position and hands them on by name.
+
+    PyTorch's exporter cannot hand on by name, and makes inputs of the defaults of arguments that are left out.
+    """
 
     def __init__(self, model: nn.Module, num_positional: int, keywords: list[str]):
         super().__init__()

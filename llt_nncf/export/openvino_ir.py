@@ -49,11 +49,11 @@ def export_openvino(onnx_path: Path | str, xml_path: Path | str, *, packed: bool
     with tempfile.TemporaryDirectory() as folder:
         # Not ov.convert_model: its simplifications tear the weights' dequantization apart, and convolutions that run in
         # int8 from the ONNX file would run in f32 from the .xml (2026.4.1).
-        model = read_openvino(save_onnx(proto, Path(folder) / onnx_path.name))
+        model = read_openvino(save_onnx(proto, Path(folder) / onnx_path.name, check=False))
         fold_constants(model)
         if packed:
             saved = metadata.get(POLICY_KEY)
-            bits = {} if saved is None else BitPolicy.from_dict(json.loads(saved), str(onnx_path)).bits
+            bits = {} if saved is None else BitPolicy.from_json(saved, f"{onnx_path}, metadata").bits
             pack_ir_weights(model, {name: weight_bits for name, (weight_bits, _) in bits.items()})
         versions = {**json.loads(metadata.pop(VERSIONS_KEY, "{}")), "openvino": ov.get_version()}
         metadata[VERSIONS_KEY] = json.dumps(versions)

@@ -1,6 +1,5 @@
 """An exported ONNX file, read back: its integer weights, the grids of its activations, and which feeds which."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,8 +101,7 @@ class ExportedModel:
         """
         if POLICY_KEY not in self.metadata:
             return None
-        with reading(self.path, "a file with a policy in its metadata"):
-            return BitPolicy.from_dict(json.loads(self.metadata[POLICY_KEY]), f"{self.path}, metadata")
+        return BitPolicy.from_json(self.metadata[POLICY_KEY], f"{self.path}, metadata")
 
     def stored(self, layer: str) -> list[tuple[str, int, int]]:
         """Returns type, number of elements and bytes of the constants that a layer's codes are or come from."""

@@ -149,10 +149,17 @@ class TwoInputs(nn.Module):
 
 
 class KeywordInput(TwoInputs):
-    """The vector by keyword only."""
+    """The vector by keyword only, and an argument that is left out."""
 
-    def forward(self, x, *, v):
-        return super().forward(x, v)
+    def forward(self, x, *, v, factor=1.0):
+        return super().forward(x * factor, v)
+
+
+class DefaultArgument(TwoInputs):
+    """One that is left out, and no tensor."""
+
+    def forward(self, x, v, factor=2.0):
+        return super().forward(x * factor, v)
 
 
 class Outputs(nn.Module):
@@ -266,7 +273,7 @@ class Unusual(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.never, self.norm = conv(3, 8), conv(8, 8), nn.BatchNorm2d(8)
+        self.stem, self.never, self.never_either = conv(3, 8), conv(8, 8), nn.BatchNorm2d(8)
         self.inherited = InheritedConv(8, 8, 3, padding=1)
         self.parametrized, self.a, self.fc = parametrizations.weight_norm(conv(8, 8)), conv(8, 8), nn.Linear(8, 4)
 
@@ -345,6 +352,7 @@ KINDS = {
     "functional": Kind(Functional, (IMAGE,), "a b", "stem fc", 3, in_float="weight holder.weight"),
     # What is multiplied, and the mean's input.
     "two_inputs": Kind(TwoInputs, (IMAGE, VECTOR), "vector mid", "image fc", 3),
+    "default_argument": Kind(DefaultArgument, (IMAGE, VECTOR), "vector mid", "image fc", 3),
     "keyword_input": Kind(KeywordInput, (IMAGE, VECTOR), "vector mid", "image fc", 3),
     # The mean reads what the last convolution reads.
     "outputs": Kind(Outputs, (IMAGE,), "mid logits", "stem mask", 0),

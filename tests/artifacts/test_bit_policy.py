@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from llt_nncf.artifacts import BitPolicy
@@ -43,3 +45,13 @@ def test_check_names_every_fault_at_once(table: LayerTable):
 
 def test_activation_bits_are_given_by_quantizer(table: LayerTable, policy: BitPolicy):
     assert policy.activation_bits(table) == {"input": 8, "relu": 2, "pool": 8, "add": 8}
+
+
+def test_policy_comes_back_from_its_json(policy: BitPolicy):
+    assert BitPolicy.from_json(json.dumps(policy.to_dict()), "here") == policy
+
+
+@pytest.mark.parametrize("text", ["", "[" * 10_000, "[]", '{"bits": {"a": {"weight_bits": "4"}}}'])
+def test_text_that_is_no_policy_is_refused_with_its_place(text: str):
+    with pytest.raises(ArtifactError, match="model.onnx, metadata"):
+        BitPolicy.from_json(text, "model.onnx, metadata")

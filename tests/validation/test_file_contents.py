@@ -19,8 +19,8 @@ from llt_nncf.export import export_onnx
 from llt_nncf.export import export_openvino
 from llt_nncf.export import packing
 from llt_nncf.validation import read_contents
+from llt_nncf.validation.exported_ir import ExportedIr
 from llt_nncf.validation.exported_model import ExportedModel
-from llt_nncf.validation.ir_model import IrModel
 from tests.export.frozen_models import SIZE
 from tests.export.frozen_models import Classifier
 from tests.export.frozen_models import calibrate
@@ -67,7 +67,7 @@ def test_packed_files_name_their_containers_and_give_the_policy_back(folder, tmp
 
 
 def test_both_formats_hold_the_same_integers_and_grids(folder):
-    ir, exported = IrModel(folder / "model.xml"), ExportedModel(folder / "model.onnx")
+    ir, exported = ExportedIr(folder / "model.xml"), ExportedModel(folder / "model.onnx")
     assert list(ir.weights) == list(exported.weights) == list(POLICY.bits)
     for name, tensor in exported.weights.items():
         np.testing.assert_array_equal(ir.weights[name].codes, tensor.codes)
@@ -98,7 +98,9 @@ def test_bounds_on_reals_in_front_of_the_rounding_are_read_like_bounds_on_codes(
             nodes.insert(list(nodes).index(quantize), clip)
     onnx.checker.check_model(proto)
     onnx.save(proto, tmp_path / "model.onnx")
-    assert IrModel(export_openvino(tmp_path / "model.onnx", tmp_path / "model.xml")).activations == exported.activations
+    assert (
+        ExportedIr(export_openvino(tmp_path / "model.onnx", tmp_path / "model.xml")).activations == exported.activations
+    )
 
 
 def test_contents_are_those_of_the_model(folder):
@@ -127,9 +129,9 @@ def test_contents_are_those_of_the_model(folder):
 
 @pytest.mark.parametrize("bits", [2, 3, 5, 6, 7])
 def test_packed_ir_is_read_like_an_unpacked_one_and_its_planes_tell_the_bits(folder, tmp_path, bits):
-    plain = IrModel(folder / "bare.xml")
+    plain = ExportedIr(folder / "bare.xml")
     packed_path = pack_ir(folder / "bare.xml", tmp_path / "packed.xml", dict.fromkeys(POLICY.bits, bits))
-    packed = IrModel(packed_path)
+    packed = ExportedIr(packed_path)
     for name, tensor in plain.weights.items():
         limit = 2 ** (bits - 1)
         np.testing.assert_array_equal(packed.weights[name].codes, np.clip(tensor.codes, -limit, limit - 1))
