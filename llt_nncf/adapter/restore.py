@@ -12,6 +12,7 @@ from nncf.torch import create_compressed_model
 from nncf.torch import load_state
 from torch import nn
 
+from llt_nncf.adapter.composite import LltCompositeController
 from llt_nncf.adapter.controller import LltQuantizationController
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.errors import ArtifactError
@@ -23,7 +24,7 @@ _KEYS = {"model", "compression"}
 
 def restore(
     model: nn.Module, config_path: Path | str, checkpoint_path: Path | str, *, input_shape: Sequence[int] | None = None
-) -> LltQuantizationController:
+) -> LltQuantizationController | LltCompositeController:
     """
     Compresses ``model`` as the checkpoint's was, and gives it the checkpoint's weights.
 
