@@ -21,7 +21,9 @@ from torch import nn
 from llt_nncf.adapter.composite import LltCompositeController
 from llt_nncf.adapter.controller import LltQuantizationController
 from llt_nncf.adapter.restore import restore
+from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ConfigError
+from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.pipeline import deploy
 from llt_nncf.quantizers import FrozenWeight
 
@@ -89,7 +91,16 @@ def wide():
 def together(loader, tmp_path):
     """Returns ``together(model, partners, ours_first=True, **section) -> (controller, model)``."""
 
-    def run(model, partners, *, ours_first=True, compression_state=None, global_keys=None, **section):
+    def run(
+        model,
+        partners,
+        *,
+        ours_first=True,
+        compression_state=None,
+        criterion=nn.functional.cross_entropy,
+        global_keys=None,
+        **section,
+    ):
         ours = {
             "algorithm": "llt_quantization",
             "budget": {"bitops_as": {"weight_bits": 4, "activation_bits": 4}},
@@ -103,7 +114,7 @@ def together(loader, tmp_path):
         content = {"input_info": {"sample_size": [1, 2, 7, 9]}, "compression": algorithms, **(global_keys or {})}
         (tmp_path / "config.json").write_text(json.dumps(content))
         config = NNCFConfig.from_json(str(tmp_path / "config.json"))
-        config = register_default_init_args(config, loader, criterion=nn.CrossEntropyLoss())
+        config = register_default_init_args(config, loader, criterion=criterion)
         return create_compressed_model(model, config, compression_state=compression_state, dump_graphs=False)
 
     return run
@@ -249,6 +260,22 @@ def test_options_of_importance_training_work_beside_distillation_whose_teacher_i
     assert any("_kd_original_model" in name for name in model.state_dict())
     for frozen in (ctrl.strip(), ctrl.strip(do_copy=False)):
         assert not any("_kd_original_model" in name for name in frozen.state_dict())
+
+
+def test_a_killed_importance_training_does_not_go_on_beside_other_algorithms(together, wide, tmp_path):
+    calls = []
+
+    def criterion(outputs, target):
+        calls.append(0)
+        return nn.functional.cross_entropy(outputs, target) * (math.nan if len(calls) > 12 else 1.0)
+
+    section = {"artifacts_dir": str(tmp_path / "artifacts")}
+    with pytest.raises(TrainingDivergedError):
+        together(copy.deepcopy(wide), [MAGNITUDE], criterion=criterion, **section)
+    with pytest.raises(ArtifactError, match=r"tensors in the model's state was \d+, now \d+"):
+        together(copy.deepcopy(wide), [DISTILLATION], **section)
+    ctrl, _ = together(wide, [MAGNITUDE], **section)
+    assert ctrl.policy.provenance["status"] == "optimal"
 
 
 def test_the_statistics_are_those_of_all(together, wide):
