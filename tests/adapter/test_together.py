@@ -44,16 +44,16 @@ RB = {
     "sparsity_init": 0.1,
     "params": {"schedule": "polynomial", "sparsity_target": 0.4, "sparsity_target_epoch": 2},
 }
-# Name -> the algorithms beside ours, and whether ours comes first in the list.
-LIVES = {
-    "magnitude": ([MAGNITUDE], True),
-    "pruning": ([PRUNING], False),
-    "pruning-without-norms": ([PRUNING_WITHOUT_NORMS], True),
-    "distillation": ([DISTILLATION], False),
-    "const": ([{"algorithm": "const_sparsity"}], True),
-    "rb": ([RB], False),
-    "magnitude-and-distillation": ([DISTILLATION, MAGNITUDE], True),
-}
+# The algorithms beside ours, and whether ours comes first in the list.
+LIVES = [
+    pytest.param([MAGNITUDE], True, id="magnitude"),
+    pytest.param([PRUNING], False, id="pruning"),
+    pytest.param([PRUNING_WITHOUT_NORMS], True, id="pruning-without-norms"),
+    pytest.param([DISTILLATION], False, id="distillation"),
+    pytest.param([{"algorithm": "const_sparsity"}], True, id="const", marks=pytest.mark.slow),
+    pytest.param([RB], False, id="rb", marks=pytest.mark.slow),
+    pytest.param([DISTILLATION, MAGNITUDE], True, id="magnitude-and-distillation"),
+]
 
 
 class Wide(nn.Module):
@@ -157,7 +157,7 @@ def masked_weights(ctrl, model, loader):
     return seen
 
 
-@pytest.mark.parametrize(("partners", "ours_first"), LIVES.values(), ids=LIVES)
+@pytest.mark.parametrize(("partners", "ours_first"), LIVES)
 def test_a_model_lives_with_several_algorithms_as_with_one(together, wide, loader, tmp_path, partners, ours_first):
     original = copy.deepcopy(wide)
     ctrl, model = together(wide, partners, ours_first=ours_first)
@@ -213,6 +213,22 @@ def test_a_model_lives_with_several_algorithms_as_with_one(together, wide, loade
         torch.manual_seed(0)
         finetune(network_ctrl, network, loader, epochs=1)
     assert torch.equal(outputs(resumed, loader), outputs(model, loader))
+
+
+def test_final_masks_of_pruning_stay_final_after_a_resume(together, wide):
+    section = {"importance": {"indicator": "statistics"}}
+    ctrl, model = together(copy.deepcopy(wide), [PRUNING], **section)
+    for _ in range(3):
+        ctrl.scheduler.epoch_step()
+    mask = model.conv1.pre_ops["0"].op.binary_filter_pruning_mask.clone()
+    assert int(mask.sum()) == 8
+    # By their weights the pruned filters were now the ones to keep.
+    model.conv1.weight.data[mask == 0] *= 100
+    state = ctrl.get_compression_state()
+    resumed_ctrl, resumed = together(wide, [PRUNING], compression_state=state, **section)
+    load_state(resumed, model.state_dict(), is_resume=True)
+    resumed_ctrl.scheduler.epoch_step()
+    assert torch.equal(resumed.conv1.pre_ops["0"].op.binary_filter_pruning_mask, mask)
 
 
 def test_a_checkpoint_amid_importance_training_resumes_and_the_search_comes_in_its_epoch(together, wide, loader):
