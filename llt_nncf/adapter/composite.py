@@ -10,6 +10,7 @@ from nncf.torch.algo_selector import PT_COMPRESSION_ALGORITHMS
 from nncf.torch.composite_compression import PTCompositeCompressionAlgorithmBuilder
 from nncf.torch.composite_compression import PTCompositeCompressionAlgorithmController
 from nncf.torch.nncf_network import NNCFNetwork
+from nncf.torch.pruning.filter_pruning.algo import FilterPruningController
 
 from llt_nncf.adapter.nncf_schema import check_config
 from llt_nncf.config import ALGORITHM_NAME
@@ -28,6 +29,15 @@ class LltCompositeController(PTCompositeCompressionAlgorithmController):
         if name == "_child_ctrls":  # a copy that has no attributes yet
             raise AttributeError(name)
         return getattr(self._child_ctrls[-1], name)
+
+    def load_state(self, state: dict[str, dict[str, Any]]) -> None:
+        """Loads the state of all; of filter pruning also what its own forgets: its level, and that masks are final."""
+        super().load_state(state)
+        for controller in self._child_ctrls:
+            if isinstance(controller, FilterPruningController) and controller.scheduler.current_epoch >= 0:
+                # The masks that this sets are overwritten by the model's state dict.
+                controller.set_pruning_level(controller.scheduler.current_pruning_level)
+                controller.freeze(controller.scheduler.current_epoch >= controller.scheduler.freeze_epoch)
 
     def strip(self, do_copy: bool = True, strip_format: StripFormat = StripFormat.NATIVE) -> NNCFNetwork:
         """Freezes the model; masks of sparsity and pruning become zeros in the integer weights."""

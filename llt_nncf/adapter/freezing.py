@@ -63,6 +63,7 @@ def freeze(model: NNCFNetwork, survey: LayerSurvey, activation_keys: Mapping[str
         storage[key] = FrozenActivationQuantizer(
             core.step_size(), num_bits=core.num_bits, signed=core.signed, name=name
         )
+    model.nncf._kd_loss_handler = None  # with the teacher, which is a whole model
     model.nncf.disable_dynamic_graph_building()
 
 

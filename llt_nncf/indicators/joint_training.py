@@ -115,6 +115,8 @@ def train_indicators(
     step = JointStep(model, quantizers, loss_fn, **step_options)
     settings = {
         "layers": quantizers.table.to_dict(),
+        # Masks of sparsity and the teacher of another distillation are in a model's state, too.
+        "tensors in the model's state": len(model.state_dict()),
         "epochs": epochs,
         "max_steps": max_steps,
         "data_fraction": data_fraction,

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 from torch import nn
 
+from llt_nncf.adapter.composite import LltCompositeController
 from llt_nncf.adapter.controller import LltQuantizationController
 from llt_nncf.adapter.post_training import export_post_training
 from llt_nncf.artifacts import BitPolicy
@@ -27,7 +28,7 @@ _CALIBRATION_SAMPLES = 32
 
 
 def deploy(
-    controller: LltQuantizationController,
+    controller: LltQuantizationController | LltCompositeController,
     float_model: nn.Module,
     inputs: Tensor,
     labels: Tensor | None,

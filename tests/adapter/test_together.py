@@ -21,7 +21,9 @@ from torch import nn
 from llt_nncf.adapter.composite import LltCompositeController
 from llt_nncf.adapter.controller import LltQuantizationController
 from llt_nncf.adapter.restore import restore
+from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ConfigError
+from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.pipeline import deploy
 from llt_nncf.quantizers import FrozenWeight
 
@@ -42,16 +44,16 @@ RB = {
     "sparsity_init": 0.1,
     "params": {"schedule": "polynomial", "sparsity_target": 0.4, "sparsity_target_epoch": 2},
 }
-# Name -> the algorithms beside ours, and whether ours comes first in the list.
-LIVES = {
-    "magnitude": ([MAGNITUDE], True),
-    "pruning": ([PRUNING], False),
-    "pruning-without-norms": ([PRUNING_WITHOUT_NORMS], True),
-    "distillation": ([DISTILLATION], False),
-    "const": ([{"algorithm": "const_sparsity"}], True),
-    "rb": ([RB], False),
-    "magnitude-and-distillation": ([DISTILLATION, MAGNITUDE], True),
-}
+# The algorithms beside ours, and whether ours comes first in the list.
+LIVES = [
+    pytest.param([MAGNITUDE], True, id="magnitude"),
+    pytest.param([PRUNING], False, id="pruning"),
+    pytest.param([PRUNING_WITHOUT_NORMS], True, id="pruning-without-norms"),
+    pytest.param([DISTILLATION], False, id="distillation"),
+    pytest.param([{"algorithm": "const_sparsity"}], True, id="const", marks=pytest.mark.slow),
+    pytest.param([RB], False, id="rb", marks=pytest.mark.slow),
+    pytest.param([DISTILLATION, MAGNITUDE], True, id="magnitude-and-distillation"),
+]
 
 
 class Wide(nn.Module):
@@ -89,7 +91,16 @@ def wide():
 def together(loader, tmp_path):
     """Returns ``together(model, partners, ours_first=True, **section) -> (controller, model)``."""
 
-    def run(model, partners, *, ours_first=True, compression_state=None, global_keys=None, **section):
+    def run(
+        model,
+        partners,
+        *,
+        ours_first=True,
+        compression_state=None,
+        criterion=nn.functional.cross_entropy,
+        global_keys=None,
+        **section,
+    ):
         ours = {
             "algorithm": "llt_quantization",
             "budget": {"bitops_as": {"weight_bits": 4, "activation_bits": 4}},
@@ -103,7 +114,7 @@ def together(loader, tmp_path):
         content = {"input_info": {"sample_size": [1, 2, 7, 9]}, "compression": algorithms, **(global_keys or {})}
         (tmp_path / "config.json").write_text(json.dumps(content))
         config = NNCFConfig.from_json(str(tmp_path / "config.json"))
-        config = register_default_init_args(config, loader, criterion=nn.CrossEntropyLoss())
+        config = register_default_init_args(config, loader, criterion=criterion)
         return create_compressed_model(model, config, compression_state=compression_state, dump_graphs=False)
 
     return run
@@ -146,7 +157,7 @@ def masked_weights(ctrl, model, loader):
     return seen
 
 
-@pytest.mark.parametrize(("partners", "ours_first"), LIVES.values(), ids=LIVES)
+@pytest.mark.parametrize(("partners", "ours_first"), LIVES)
 def test_a_model_lives_with_several_algorithms_as_with_one(together, wide, loader, tmp_path, partners, ours_first):
     original = copy.deepcopy(wide)
     ctrl, model = together(wide, partners, ours_first=ours_first)
@@ -196,6 +207,29 @@ def test_a_model_lives_with_several_algorithms_as_with_one(together, wide, loade
     found = session.run(None, {session.get_inputs()[0].name: next(iter(loader))[0].numpy()})[0]
     np.testing.assert_allclose(found, outputs(frozen, loader).numpy(), rtol=1e-4, atol=1e-4)
 
+    # Training goes on from the checkpoint as without it.
+    assert resumed_ctrl.compression_stage() == CompressionStage.FULLY_COMPRESSED
+    for network_ctrl, network in ((ctrl, model), (resumed_ctrl, resumed)):
+        torch.manual_seed(0)
+        finetune(network_ctrl, network, loader, epochs=1)
+    assert torch.equal(outputs(resumed, loader), outputs(model, loader))
+
+
+def test_final_masks_of_pruning_stay_final_after_a_resume(together, wide):
+    section = {"importance": {"indicator": "statistics"}}
+    ctrl, model = together(copy.deepcopy(wide), [PRUNING], **section)
+    for _ in range(3):
+        ctrl.scheduler.epoch_step()
+    mask = model.conv1.pre_ops["0"].op.binary_filter_pruning_mask.clone()
+    assert int(mask.sum()) == 8
+    # By their weights the pruned filters were now the ones to keep.
+    model.conv1.weight.data[mask == 0] *= 100
+    state = ctrl.get_compression_state()
+    resumed_ctrl, resumed = together(wide, [PRUNING], compression_state=state, **section)
+    load_state(resumed, model.state_dict(), is_resume=True)
+    resumed_ctrl.scheduler.epoch_step()
+    assert torch.equal(resumed.conv1.pre_ops["0"].op.binary_filter_pruning_mask, mask)
+
 
 def test_a_checkpoint_amid_importance_training_resumes_and_the_search_comes_in_its_epoch(together, wide, loader):
     section = {"importance": {"where": "training", "epochs": 2}}
@@ -235,11 +269,29 @@ def test_importance_training_at_creation_is_that_of_a_loop_with_masks_and_all_lo
     assert without.indicators.weights != at_creation.indicators.weights
 
 
-def test_options_of_importance_training_work_beside_distillation(together, wide):
+def test_options_of_importance_training_work_beside_distillation_whose_teacher_is_not_frozen(together, wide):
     importance = {"distillation": "teacher", "per_bit_batch_norm": True, "indicator": "normalized"}
     ctrl, model = together(wide, [DISTILLATION, MAGNITUDE], importance=importance)
     assert ctrl.policy.provenance["status"] == "optimal"
-    assert model.nncf._kd_loss_handler is not None
+    assert any("_kd_original_model" in name for name in model.state_dict())
+    for frozen in (ctrl.strip(), ctrl.strip(do_copy=False)):
+        assert not any("_kd_original_model" in name for name in frozen.state_dict())
+
+
+def test_a_killed_importance_training_does_not_go_on_beside_other_algorithms(together, wide, tmp_path):
+    calls = []
+
+    def criterion(outputs, target):
+        calls.append(0)
+        return nn.functional.cross_entropy(outputs, target) * (math.nan if len(calls) > 12 else 1.0)
+
+    section = {"artifacts_dir": str(tmp_path / "artifacts")}
+    with pytest.raises(TrainingDivergedError):
+        together(copy.deepcopy(wide), [MAGNITUDE], criterion=criterion, **section)
+    with pytest.raises(ArtifactError, match=r"tensors in the model's state was \d+, now \d+"):
+        together(copy.deepcopy(wide), [DISTILLATION], **section)
+    ctrl, _ = together(wide, [MAGNITUDE], **section)
+    assert ctrl.policy.provenance["status"] == "optimal"
 
 
 def test_the_statistics_are_those_of_all(together, wide):

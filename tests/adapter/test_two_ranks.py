@@ -61,6 +61,7 @@ if __name__ == "__main__":
 
 LOOP = """
 import sys
+from contextlib import nullcontext
 
 import llt_nncf.register
 import torch
@@ -70,7 +71,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 torch.distributed.init_process_group("gloo")
-rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+rank, ranks, parts = torch.distributed.get_rank(), torch.distributed.get_world_size(), int(sys.argv[2])
 torch.manual_seed(0)
 model = nn.Sequential(
     nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.ReLU(), nn.Flatten(),
@@ -93,10 +94,14 @@ optimizer = torch.optim.SGD(parallel.parameters(), lr=0.01, momentum=0.9)
 ctrl.scheduler.epoch_step()
 for x, y in zip(images.double().split(16), labels.split(16)):
     optimizer.zero_grad()
-    for _ in ctrl.policies(parallel):
-        nn.functional.cross_entropy(parallel(x[rank::ranks]), y[rank::ranks]).backward()
+    for part in range(parts):
+        own = slice(rank + ranks * part, None, ranks * parts)
+        with parallel.no_sync() if part < parts - 1 else nullcontext():
+            for _ in ctrl.policies(parallel, accumulation_steps=parts):
+                (nn.functional.cross_entropy(parallel(x[own]), y[own]) / parts).backward()
     optimizer.step()
-torch.save({name: value.detach() for name, value in model.named_parameters()}, f"{sys.argv[1]}/{ranks}-{rank}.pt")
+values = {name: value.detach() for name, value in model.named_parameters()}
+torch.save(values, f"{sys.argv[1]}/{ranks}-{parts}-{rank}.pt")
 torch.distributed.destroy_process_group()
 """
 
@@ -109,11 +114,11 @@ def run_by_torchrun(folder: Path, script: str, *arguments: str, ranks: int = 2) 
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_two_ranks_in_the_scripts_loop_at_half_batch_are_one_at_full_batch(tmp_path):
-    for ranks in (1, 2):
-        done = run_by_torchrun(tmp_path, LOOP, ranks=ranks)
+def test_two_ranks_that_accumulate_parts_of_the_batch_are_one_with_all_of_it(tmp_path):
+    for ranks, parts in ((1, 1), (2, 2)):
+        done = run_by_torchrun(tmp_path, LOOP, str(parts), ranks=ranks)
         assert done.returncode == 0, done.stderr
-    whole, *halves = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
+    whole, *halves = (torch.load(tmp_path / f"{name}.pt") for name in ("1-1-0", "2-2-0", "2-2-1"))
     for half in halves:
         assert half.keys() == whole.keys()
         for name, value in whole.items():
