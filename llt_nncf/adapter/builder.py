@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import nncf
 import torch
 from nncf import NNCFConfig
 from nncf.common.quantization.quantizer_setup import SingleConfigQuantizerSetup
@@ -25,7 +24,8 @@ from llt_nncf.adapter.nncf_schema import check_config
 from llt_nncf.adapter.scopes import override_faults
 from llt_nncf.adapter.scopes import placement_faults
 from llt_nncf.adapter.scopes import scope_list
-from llt_nncf.adapter.signs import apply_rules
+from llt_nncf.adapter.setup_rules import apply_rules
+from llt_nncf.adapter.setup_rules import unify_scales
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
 from llt_nncf.config import raise_faults
@@ -33,7 +33,7 @@ from llt_nncf.errors import ConfigError
 from llt_nncf.indicators import QuantizerSet
 
 # Keys of "weights" and "activations" that NNCF's code must not see.
-_OWN_KEYS = ("bits", "signed", "mode")
+_OWN_KEYS = ("bits", "signed", "mode", "unified_scale_ops")
 
 
 @PT_COMPRESSION_ALGORITHMS.register(ALGORITHM_NAME)
@@ -93,16 +93,12 @@ class LltQuantizationBuilder(QuantizationBuilder):
         return setup
 
     def _get_single_config_quantizer_setup(self, target_model: NNCFNetwork) -> SingleConfigQuantizerSetup:
-        try:
-            setup = super()._get_single_config_quantizer_setup(target_model)
-        except (nncf.ValidationError, nncf.InternalError) as error:
-            if "unified_scale_ops" not in self._section.get("activations", {}):
-                raise
-            msg = f"compression.activations.unified_scale_ops: {error}"
-            raise ConfigError(msg) from error
+        setup = super()._get_single_config_quantizer_setup(target_model)
         weights, activations = self._llt_config.weights, self._llt_config.activations
+        unified = self._section.get("activations", {}).get("unified_scale_ops", [])
         if self.validate_scopes:
-            raise_faults(override_faults(setup, weights, activations))
+            raise_faults(override_faults(setup, weights, activations, unified))
+        unify_scales(setup, unified)
         apply_rules(setup, weights, activations)
         self._check_ranges(setup)
         return setup

@@ -93,6 +93,8 @@ def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
         yield f"{path}{given} {error.message}"
     elif error.validator == "required":
         yield f"{path}: {error.message}."
+    elif error.validator == "anyOf" and all("required" in choice for choice in error.validator_value):
+        yield f"{path}: give {' or '.join(key for choice in error.validator_value for key in choice['required'])}."
     elif error.validator == "minProperties":
         yield f"{path}: is empty; give at least one of {', '.join(sorted(error.schema['properties']))}."
     elif error.validator in _LIMITS:
