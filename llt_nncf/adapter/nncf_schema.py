@@ -15,6 +15,9 @@ from llt_nncf.errors import ConfigError
 from llt_nncf.indicators import OWN_INDICATORS
 from llt_nncf.indicators import registered_indicators
 
+# Keys of the whole config that NNCF takes for every algorithm's.
+_GLOBAL_KEYS = ("ignored_scopes", "target_scopes", "compression_lr_multiplier")
+
 
 def full_properties() -> dict[str, Any]:
     """Returns the schema of every key of the section: ours and those that it shares with NNCF's quantization."""
@@ -23,7 +26,7 @@ def full_properties() -> dict[str, Any]:
 
 def check_config(config: dict[str, Any]) -> None:
     """
-    Checks every ``llt_quantization`` section of a config, and the device that it is for.
+    Checks every ``llt_quantization`` section of a config, and the keys outside that bear on it.
 
     :param config: The config as loaded from JSON.
     :raises ConfigError: With all faults, or if another algorithm stands beside ours.
@@ -39,6 +42,8 @@ def check_config(config: dict[str, Any]) -> None:
             faults += section_faults(section, full_properties(), where=where)
     if ALGORITHM_NAME in algorithms:
         faults += faults_of_device(config.get("target_device", "ANY"))
+        properties = {key: NNCF_PROPERTIES[key] for key in _GLOBAL_KEYS}
+        faults += section_faults({key: config[key] for key in _GLOBAL_KEYS if key in config}, properties, where="")
     raise_faults(faults)
     if ALGORITHM_NAME in algorithms and len(algorithms) > 1:
         others = ", ".join(repr(name) for name in algorithms if name != ALGORITHM_NAME) or "itself"

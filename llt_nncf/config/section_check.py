@@ -17,7 +17,7 @@ def check_section(section: Any, properties: dict[str, Any], *, where: str) -> No
 
     :param section: The section as loaded from JSON.
     :param properties: JSON schema of each key that is allowed.
-    :param where: Key path of the section, for example ``compression``.
+    :param where: Key path of the section, for example ``compression``; empty for the config itself.
     :raises ConfigError: With one line per fault: key path, what was given, what is allowed.
     """
     raise_faults(section_faults(section, properties, where=where))
@@ -80,6 +80,7 @@ def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
     if error.context:
         error = jsonschema.exceptions.best_match([error]) or error
     path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+    path = path.removeprefix(".")  # of the config itself
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
         for key in sorted(set(error.instance) - set(known)):

@@ -169,12 +169,16 @@ def test_candidates_that_the_npu_does_not_have_are_refused_with_the_quantizers(c
     assert f"the weights of '{CONV2}'" not in text
 
 
-def test_a_device_that_is_not_supported_is_refused_when_the_config_is_loaded():
+def test_faults_outside_the_section_are_refused_when_the_config_is_loaded():
     content = {"input_info": {"sample_size": [1, 2, 7, 9]}, "target_device": "CPU_SPR"}
+    content |= {"ignored_scopes": "{re}(", "compression_lr_multiplier": -1}
     content["compression"] = {"algorithm": "llt_quantization", "budget": {"gbitops": 1}, "preset": "mixed"}
-    with pytest.raises(ConfigError, match=r"2 faults") as caught:
+    with pytest.raises(ConfigError, match=r"4 faults") as caught:
         NNCFConfig.from_dict(content)
-    assert "target_device='CPU_SPR': is not supported; give one of ANY, CPU" in str(caught.value)
+    text = str(caught.value)
+    assert "target_device='CPU_SPR': is not supported; give one of ANY, CPU" in text
+    assert "  ignored_scopes='{re}(': '{re}(' is no regular expression" in text
+    assert "  compression_lr_multiplier=-1: must be at least 0" in text
 
 
 def test_bits_of_a_group_are_its_candidates_or_its_one_bit_width(create, residual, loader, tmp_path):
@@ -310,7 +314,7 @@ def test_preset_mode_and_standard_operations_at_their_only_values(create, residu
     assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in graph.node}
 
 
-def test_the_overflow_fix_makes_8_bit_weights_7_bit_ones(create, residual):
+def test_the_overflow_fix_makes_8_bit_weights_7_bit_ones(create, residual, loader, tmp_path):
     section = {"candidate_bits": [8, 7, 4]}
     kept, _ = create(copy.deepcopy(residual), {**section, "overflow_fix": "disable"})
     enabled, _ = create(copy.deepcopy(residual), {**section, "overflow_fix": "enable"})
@@ -323,6 +327,7 @@ def test_the_overflow_fix_makes_8_bit_weights_7_bit_ones(create, residual):
     assert {activation_bits(ctrl)["conv2"] for ctrl in (kept, enabled, first, gpu)} == {(8, 7, 4)}
     codes = [module.codes for module in enabled.strip().modules() if isinstance(module, FrozenWeight)]
     assert max(int(code.abs().max()) for code in codes) <= 64
+    assert_exports(enabled, loader, tmp_path)
     half_range = PTQuantizerSpec(8, QuantizationScheme.SYMMETRIC, True, False, True, (1,), False)
     theirs = SymmetricQuantizer(half_range)
     assert (theirs.level_low, theirs.level_high) == integer_range(7, signed=True)
@@ -538,6 +543,13 @@ def test_what_embeddings_put_out_is_quantized_and_unified_by_a_concatenation(cre
     assert all(len(output.unique()) <= 16 for _, output in seen)
     assert torch.equal(ctrl.strip().first.weight, table)
     assert_exports(ctrl, loader, tmp_path)
+    section = {"scope_overrides": {"activations": overrides}}
+    state = ctrl.get_compression_state()
+    resumed_ctrl, resumed = create(Embedded(), section, compression_state=state, target_device=device)
+    load_state(resumed, model.state_dict(), is_resume=True)
+    assert resumed_ctrl.table == ctrl.table
+    x = next(iter(loader))[0]
+    assert torch.equal(resumed.eval()(x), model.eval()(x))
 
 
 def test_embeddings_without_unified_scales_have_a_quantizer_each(create, loader, tmp_path):
