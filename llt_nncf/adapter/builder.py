@@ -54,11 +54,10 @@ class LltQuantizationBuilder(QuantizationBuilder):
         self._llt_config = LltConfig.from_section(
             self._section, log_dir=config.get("log_dir"), target_device=self._target_device
         )
-        # NNCF's quantization does not look at the config's own scopes, and changes lists of the config in place.
-        own, all_of_nncf = self._section, self.config
-        self.ignored_scopes = scope_list(all_of_nncf.get("ignored_scopes")) + scope_list(own.get("ignored_scopes"))
+        # NNCF's quantization does not look at the scopes of the whole config, and changes lists in place.
+        self.ignored_scopes = scope_list(config.get("ignored_scopes")) + scope_list(self._section.get("ignored_scopes"))
         self._algo_config["ignored_scopes"] = list(self.ignored_scopes)
-        if targets := own.get("target_scopes", all_of_nncf.get("target_scopes")):
+        if targets := self._section.get("target_scopes", config.get("target_scopes")):
             self._algo_config["target_scopes"] = self.target_scopes = scope_list(targets)
         self._is_resumed = False
         self._survey: LayerSurvey  # made with the transformation layout

@@ -59,15 +59,18 @@ def _check_scopes(validator: Any, are_scopes: bool, instance: Any, schema: Any) 
                 yield jsonschema.ValidationError(f"{scope!r} is no regular expression ({error})")
 
 
-def _is_integer(checker: Any, value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _is_number(checker: Any, value: Any) -> bool:
-    return _is_integer(checker, value) or (isinstance(value, float) and math.isfinite(value))
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
-# JSON Schema takes 4.0 for an integer, and Python reads NaN and Infinity from JSON.
+def _is_integer(checker: Any, value: Any) -> bool:
+    return isinstance(value, int) and _is_number(checker, value)
+
+
+# JSON Schema takes 4.0 for an integer, and Python reads NaN, Infinity and integers beyond all floats from JSON.
 _Validator = jsonschema.validators.extend(
     jsonschema.Draft7Validator,
     {"refused": _check_refused, "scopes": _check_scopes},
@@ -76,7 +79,7 @@ _Validator = jsonschema.validators.extend(
 
 
 def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
-    # NNCF's own keys contain alternatives (a dict or a list of dicts); the closest one says what is wrong.
+    # Of alternatives the closest one says what is wrong.
     if error.context:
         error = jsonschema.exceptions.best_match([error]) or error
     path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
