@@ -92,7 +92,15 @@ class LltQuantizationBuilder(QuantizationBuilder):
         return setup
 
     def _get_single_config_quantizer_setup(self, target_model: NNCFNetwork) -> SingleConfigQuantizerSetup:
-        setup = super()._get_single_config_quantizer_setup(target_model)
+        try:
+            setup = super()._get_single_config_quantizer_setup(target_model)
+        except KeyError as error:
+            # NNCF wants the quantizer of an embedding's table, which is that of the operations behind.
+            msg = (
+                f"compression.weights: its scopes leave out {error}, whose table stays in float in any case; take it "
+                "out of weights.ignored_scopes, add it to weights.target_scopes, or give compression.ignored_scopes."
+            )
+            raise ConfigError(msg) from error
         weights, activations = self._llt_config.weights, self._llt_config.activations
         unified = self._section.get("activations", {}).get("unified_scale_ops", [])
         if self.validate_scopes:

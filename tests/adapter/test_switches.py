@@ -552,6 +552,14 @@ def test_what_embeddings_put_out_is_quantized_and_unified_by_a_concatenation(cre
     assert torch.equal(resumed.eval()(x), model.eval()(x))
 
 
+def test_scopes_of_weights_do_not_leave_out_embeddings(create, loader, tmp_path):
+    with pytest.raises(ConfigError, match="compression.weights: its scopes leave out .*first.* stays in float"):
+        create(Embedded(), {"weights": {"ignored_scopes": "{re}first"}})
+    ctrl, _ = create(Embedded(), {"ignored_scopes": "{re}first"})
+    assert input_quantizer(ctrl, "mix").candidate_bits == DEFAULT  # NNCF then quantizes what the table puts out
+    assert_exports(ctrl, loader, tmp_path)
+
+
 def test_embeddings_without_unified_scales_have_a_quantizer_each(create, loader, tmp_path):
     torch.manual_seed(0)
     ctrl, _ = create(Embedded(), {"activations": {"signed": True}}, target_device="TRIAL")
