@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import nncf
 import torch
 from nncf import NNCFConfig
 from nncf.common.quantization.quantizer_setup import SingleConfigQuantizerSetup
@@ -29,7 +28,8 @@ from llt_nncf.adapter.nncf_schema import check_config
 from llt_nncf.adapter.scopes import override_faults
 from llt_nncf.adapter.scopes import placement_faults
 from llt_nncf.adapter.scopes import scope_list
-from llt_nncf.adapter.signs import apply_rules
+from llt_nncf.adapter.setup_rules import apply_rules
+from llt_nncf.adapter.setup_rules import unify_scales
 from llt_nncf.adapter.training_branches import check_training_branches
 from llt_nncf.artifacts import reading
 from llt_nncf.config import ALGORITHM_NAME
@@ -39,7 +39,7 @@ from llt_nncf.errors import ConfigError
 from llt_nncf.indicators import QuantizerSet
 
 # Keys of "weights" and "activations" that NNCF's code must not see.
-_OWN_KEYS = ("bits", "signed", "mode")
+_OWN_KEYS = ("bits", "signed", "mode", "unified_scale_ops")
 
 
 @PT_COMPRESSION_ALGORITHMS.register(ALGORITHM_NAME)
@@ -60,11 +60,10 @@ class LltQuantizationBuilder(QuantizationBuilder):
         self._llt_config = LltConfig.from_section(
             self._section, log_dir=config.get("log_dir"), target_device=self._target_device
         )
-        # NNCF's quantization does not look at the config's own scopes, and changes lists of the config in place.
-        own, all_of_nncf = self._section, self.config
-        self.ignored_scopes = scope_list(all_of_nncf.get("ignored_scopes")) + scope_list(own.get("ignored_scopes"))
+        # NNCF's quantization does not look at the scopes of the whole config, and changes lists in place.
+        self.ignored_scopes = scope_list(config.get("ignored_scopes")) + scope_list(self._section.get("ignored_scopes"))
         self._algo_config["ignored_scopes"] = list(self.ignored_scopes)
-        if targets := own.get("target_scopes", all_of_nncf.get("target_scopes")):
+        if targets := self._section.get("target_scopes", config.get("target_scopes")):
             self._algo_config["target_scopes"] = self.target_scopes = scope_list(targets)
         self._survey: LayerSurvey  # made with the transformation layout
         self._weight_shapes: dict[str, tuple[int, ...]]  # likewise
@@ -102,14 +101,18 @@ class LltQuantizationBuilder(QuantizationBuilder):
     def _get_single_config_quantizer_setup(self, target_model: NNCFNetwork) -> SingleConfigQuantizerSetup:
         try:
             setup = super()._get_single_config_quantizer_setup(target_model)
-        except (nncf.ValidationError, nncf.InternalError) as error:
-            if "unified_scale_ops" not in self._section.get("activations", {}):
-                raise
-            msg = f"compression.activations.unified_scale_ops: {error}"
+        except KeyError as error:
+            # NNCF wants the quantizer of an embedding's table, which is that of the operations behind.
+            msg = (
+                f"compression.weights: its scopes leave out {error}, whose table stays in float in any case; take it "
+                "out of weights.ignored_scopes, add it to weights.target_scopes, or give compression.ignored_scopes."
+            )
             raise ConfigError(msg) from error
         weights, activations = self._llt_config.weights, self._llt_config.activations
+        unified = self._section.get("activations", {}).get("unified_scale_ops", [])
         if self.validate_scopes:
-            raise_faults(override_faults(setup, weights, activations))
+            raise_faults(override_faults(setup, weights, activations, unified))
+        unify_scales(setup, unified)
         apply_rules(setup, weights, activations)
         self._check_ranges(setup)
         return setup

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 
 from nncf.common.graph import NNCFGraph
 from nncf.common.graph import NNCFNode
+from nncf.common.graph.transformations.commands import TargetType
 from nncf.common.graph.utils import get_first_nodes_of_type
 from nncf.common.hardware.config import HWConfig
+from nncf.torch.graph.transformations.commands import PTTargetPoint
 from nncf.torch.quantization.layers import PTQuantizerSetup
 
 from llt_nncf.adapter.layer_survey import activation_quantizers
@@ -37,7 +39,7 @@ def assign_candidates(setup: PTQuantizerSetup, graph: NNCFGraph, config: LltConf
     """
     Replaces every quantizer spec of ``setup`` by one with candidate bit-widths, in place.
 
-    Weights that are looked up (embeddings) lose their quantizer.
+    Tables of embeddings stay in float: what they put out is quantized instead, if a quantized operation reads it.
 
     :param setup: NNCF's quantizer setup.
     :param graph: NNCF's graph of the original model.
@@ -49,7 +51,7 @@ def assign_candidates(setup: PTQuantizerSetup, graph: NNCFGraph, config: LltConf
     layers = {node.node_name for node in layer_nodes(graph)}
     for point_id, point in weight_points(setup).items():
         if point.target_point.target_node_name not in layers:
-            _drop_point(setup, point_id)  # an embedding: a table look-up has no MACs, and no integer kernel
+            _quantize_behind_table(setup, point_id)
     for point_id, bits in Candidates(setup, graph, config, hardware).by_point().items():
         point = setup.quantization_points[point_id]
         # NNCF's hardware config prefers a step size per channel in front of depthwise convolutions; no engine has an
@@ -104,7 +106,7 @@ class Candidates:
         for point_id, point in weight_points(self._setup).items():
             result[point_id] = self._of_weight(point.target_point.target_node_name)
         for point_ids in activation_quantizers(self._setup):
-            fed = list(dict.fromkeys(fed_nodes(self._setup, point_ids)))
+            fed = sorted(set(fed_nodes(self._setup, point_ids)))
             layers = [name for name in fed if name in self._layers and name not in mixed]
             bits = self._of_activation(fed, layers)
             result |= dict.fromkeys(point_ids, bits)
@@ -193,6 +195,19 @@ class Candidates:
         if fix == "first_layer_only":
             return {node.node_name for node in get_first_nodes_of_type(self._graph, ["conv2d", "conv3d"])}
         return {node.node_name for node in layers}
+
+
+def _quantize_behind_table(setup: PTQuantizerSetup, point_id: int) -> None:
+    # A look-up has no MACs and no integer kernel. NNCF takes the table's quantizer for that of the operations behind.
+    point = setup.quantization_points[point_id]
+    name = point.target_point.target_node_name
+    readers = [reader for reader in point.directly_quantized_operator_node_names if reader != name]
+    if not readers:
+        _drop_point(setup, point_id)
+        return
+    point.target_point = PTTargetPoint(TargetType.OPERATOR_POST_HOOK, name)
+    point.directly_quantized_operator_node_names = readers
+    point.qspec.is_quantized_on_export = point.qspec.narrow_range = False
 
 
 def _drop_point(setup: PTQuantizerSetup, point_id: int) -> None:

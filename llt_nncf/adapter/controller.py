@@ -413,7 +413,9 @@ class LltQuantizationController(QuantizationController):
         )
 
     def _get_algo_config(self) -> dict[str, Any]:
-        return extract_algo_specific_config(self.config, ALGORITHM_NAME)
+        # Without what is always so here, and makes NNCF warn that it is deprecated.
+        section = extract_algo_specific_config(self.config, ALGORITHM_NAME)
+        return {key: value for key, value in section.items() if key != "export_to_onnx_standard_ops"}
 
     def _final_indicators(self, indicators: IndicatorTable) -> IndicatorTable:
         if self._llt_config.importance.indicator != "normalized":

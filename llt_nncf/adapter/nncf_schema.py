@@ -17,6 +17,8 @@ from llt_nncf.indicators import registered_indicators
 
 # NNCF's other algorithms that work in one config with ours.
 _PARTNERS = ("magnitude_sparsity", "rb_sparsity", "const_sparsity", "filter_pruning", "knowledge_distillation")
+# Keys of the whole config that NNCF takes for every algorithm's.
+_GLOBAL_KEYS = ("ignored_scopes", "target_scopes", "compression_lr_multiplier")
 
 
 def full_properties() -> dict[str, Any]:
@@ -26,7 +28,7 @@ def full_properties() -> dict[str, Any]:
 
 def check_config(config: dict[str, Any]) -> None:
     """
-    Checks every ``llt_quantization`` section of a config, and the device that it is for.
+    Checks every ``llt_quantization`` section of a config, and the keys outside that bear on it.
 
     :param config: The config as loaded from JSON.
     :raises ConfigError: With all faults, or if an algorithm stands beside ours that does not work with it.
@@ -42,6 +44,8 @@ def check_config(config: dict[str, Any]) -> None:
             faults += section_faults(section, full_properties(), where=where)
     if ALGORITHM_NAME in algorithms:
         faults += faults_of_device(config.get("target_device", "ANY"))
+        properties = {key: NNCF_PROPERTIES[key] for key in _GLOBAL_KEYS}
+        faults += section_faults({key: config[key] for key in _GLOBAL_KEYS if key in config}, properties, where="")
     raise_faults(faults)
     refused = [repr(name) for name in algorithms if name not in (ALGORITHM_NAME, *_PARTNERS)]
     if algorithms.count(ALGORITHM_NAME) > 1:

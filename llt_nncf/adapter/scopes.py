@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from nncf.common.quantization.quantizer_setup import SingleConfigQuantizationPoint
 from nncf.common.quantization.quantizer_setup import SingleConfigQuantizerSetup
 from nncf.common.scopes import matches_any
 
@@ -15,6 +16,8 @@ from llt_nncf.errors import some_of
 
 _KEYS = ("ignored_scopes", "target_scopes")
 _MOST_NAMES = 5
+_OF_WEIGHTS = "weights are quantized of"
+_OF_INPUTS = "inputs are quantized of"
 
 
 def rule_for(rules: GroupRules, name: str) -> QuantizerRule:
@@ -46,32 +49,40 @@ def placement_faults(config: Mapping[str, Any], section: Mapping[str, Any], name
     for prefix, place in places.items():
         for key in _KEYS:
             faults += _unmatched(f"{prefix}{key}", scope_list(place.get(key)), names)
-    for index, group in enumerate(section.get("activations", {}).get("unified_scale_ops", [])):
-        faults += _unmatched(f"compression.activations.unified_scale_ops[{index}]", group, names)
     return faults
 
 
-def override_faults(setup: SingleConfigQuantizerSetup, weights: GroupRules, activations: GroupRules) -> list[str]:
+def override_faults(
+    setup: SingleConfigQuantizerSetup,
+    weights: GroupRules,
+    activations: GroupRules,
+    unified: Sequence[Sequence[str]],
+) -> list[str]:
     """
-    Finds the scopes of ``scope_overrides`` that are those of no quantizer.
+    Finds the scopes of ``scope_overrides`` and ``unified_scale_ops`` that are those of no quantizer.
 
     :param setup: NNCF's quantizer setup.
     :param weights: The rules of the weights.
     :param activations: The rules of the activations.
+    :param unified: Groups of operations that share a quantizer.
     :return: A line per scope.
     """
     points = setup.quantization_points.values()
-    weighted = [p.insertion_point.target_node_name for p in points if p.is_weight_quantization_point()]
-    fed = [
-        name
-        for p in points
-        if p.is_activation_quantization_point()
-        for name in p.directly_quantized_operator_node_names
-    ]
-    where = "compression.scope_overrides."
-    return _unmatched(f"{where}weights", weights.by_scope, weighted, "weights are quantized of") + _unmatched(
-        f"{where}activations", activations.by_scope, fed, "inputs are quantized of"
-    )
+    weighted = [point.insertion_point.target_node_name for point in points if point.is_weight_quantization_point()]
+    fed = [name for point in points for name in served_nodes(point)]
+    faults = _unmatched("compression.scope_overrides.weights", weights.by_scope, weighted, _OF_WEIGHTS)
+    faults += _unmatched("compression.scope_overrides.activations", activations.by_scope, fed, _OF_INPUTS)
+    for index, group in enumerate(unified):
+        faults += _unmatched(f"compression.activations.unified_scale_ops[{index}]", group, fed, _OF_INPUTS)
+    return faults
+
+
+def served_nodes(point: SingleConfigQuantizationPoint) -> list[str]:
+    """Returns the operations whose input a point quantizes; the tables of embeddings are their readers' inputs."""
+    names = point.directly_quantized_operator_node_names
+    if point.is_activation_quantization_point():
+        return names
+    return [name for name in names if name != point.insertion_point.target_node_name]
 
 
 def _unmatched(path: str, scopes: Collection[str], names: Sequence[str], what: str = "the model has") -> list[str]:

@@ -108,7 +108,7 @@ class LltConfig:
 
         :param section: A section that ``check_section`` let pass.
         :param log_dir: The config's ``log_dir``, the default of ``artifacts_dir``.
-        :param target_device: The config's ``target_device``.
+        :param target_device: The config's ``target_device``, one that ``faults_of_device`` let pass.
         :raises ConfigError: If neither a budget nor a policy is given, or keys contradict each other.
         :raises ArtifactError: If a cost table of the budget is missing or malformed.
         :raises BudgetError: If limits of the budget contradict each other.
@@ -121,7 +121,7 @@ class LltConfig:
             chosen["learning_rate_per_bit"] = {int(b): rate for b, rate in chosen["learning_rate_per_bit"].items()}
         importance = ImportanceConfig(**chosen)
         search = SearchConfig(**own.pop("search", {}))
-        faults = faults_of_device(target_device)
+        faults = []
         if target_device == "NPU":
             own.setdefault("candidate_bits", _NPU_BITS)
             faults += _faults_for_npu(section)

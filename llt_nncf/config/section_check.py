@@ -17,7 +17,7 @@ def check_section(section: Any, properties: dict[str, Any], *, where: str) -> No
 
     :param section: The section as loaded from JSON.
     :param properties: JSON schema of each key that is allowed.
-    :param where: Key path of the section, for example ``compression``.
+    :param where: Key path of the section, for example ``compression``; empty for the config itself.
     :raises ConfigError: With one line per fault: key path, what was given, what is allowed.
     """
     raise_faults(section_faults(section, properties, where=where))
@@ -82,10 +82,11 @@ def _shown(value: Any) -> str:
 
 
 def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
-    # NNCF's own keys contain alternatives (a dict or a list of dicts); the closest one says what is wrong.
+    # Of alternatives the closest one says what is wrong.
     if error.context:
         error = jsonschema.exceptions.best_match([error]) or error
     path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+    path = path.removeprefix(".")  # of the config itself
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
         for key in sorted(set(error.instance) - set(known)):
@@ -99,6 +100,8 @@ def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
         yield f"{path}{given} {error.message}"
     elif error.validator == "required":
         yield f"{path}: {error.message}."
+    elif error.validator == "anyOf" and all("required" in choice for choice in error.validator_value):
+        yield f"{path}: give {' or '.join(key for choice in error.validator_value for key in choice['required'])}."
     elif error.validator == "minProperties":
         yield f"{path}: is empty; give at least one of {', '.join(sorted(error.schema['properties']))}."
     elif error.validator == "type" and type(error.instance) in (int, float):

@@ -7,6 +7,8 @@ import llt_nncf.register  # noqa: F401
 
 # isort: split
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from nncf import NNCFConfig
@@ -100,6 +102,47 @@ def compress(loader, tmp_path) -> Callable[..., Any]:
         return create_compressed_model(model, config, compression_state=compression_state, dump_graphs=False)
 
     return run
+
+
+@pytest.fixture
+def create(loader) -> Callable[..., Any]:
+    """Returns ``create(model, section, **keys of the whole config) -> (controller, model)``; it is not trained."""
+
+    def run(model: nn.Module, section: Any = (), *, compression_state: Any = None, **top: Any):
+        content = {
+            "input_info": {"sample_size": [1, 2, 7, 9]},
+            "compression": {
+                "algorithm": "llt_quantization",
+                "budget": {"gbitops": 100.0},
+                "importance": {"indicator": "statistics"},
+                "initializer": {
+                    "range": {"num_init_samples": 64},
+                    "batchnorm_adaptation": {"num_bn_adaptation_samples": 0},
+                },
+                **dict(section),
+            },
+            **top,
+        }
+        config = register_default_init_args(NNCFConfig.from_dict(content), loader, criterion=_CRITERION)
+        return create_compressed_model(model, config, compression_state=compression_state, dump_graphs=False)
+
+    return run
+
+
+@pytest.fixture
+def check_export(loader, tmp_path) -> Callable[[Any], None]:
+    """Returns ``check_export(controller)``: ONNX Runtime computes what the frozen model computes."""
+
+    def check(ctrl: Any) -> None:
+        ctrl.export_model(str(tmp_path / "model.onnx"))
+        x = next(iter(loader))[0]
+        with torch.no_grad():
+            frozen = ctrl.strip()(x).numpy()
+        session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+        found = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+        np.testing.assert_allclose(found, frozen, atol=1e-4)
+
+    return check
 
 
 @pytest.fixture
