@@ -18,6 +18,7 @@ from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ConfigError
 from llt_nncf.errors import LltError
+from llt_nncf.errors import located
 
 _KEYS = {"model", "compression"}
 
@@ -40,16 +41,16 @@ def restore(
     config = _load_config(config_path, input_shape)
     checkpoint = _load_checkpoint(checkpoint_path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), located(f"{checkpoint_path}, {config_path}"):
             # NNCF 3 has nothing in the place of what is deprecated here.
             warnings.simplefilter("ignore", FutureWarning)
             controller, compressed = create_compressed_model(
                 model, config, compression_state=checkpoint["compression"], dump_graphs=False
             )
             load_state(compressed, checkpoint["model"], is_resume=True)
-    except ConfigError:
+    except LltError:
         raise
-    except Exception as error:  # NNCF has no errors of its own for that, and our own do not know the file
+    except Exception as error:  # NNCF has no errors of its own for that
         msg = f"{checkpoint_path}: is not of this model and config: {type(error).__name__}: {error}"
         raise ArtifactError(msg) from error
     return controller

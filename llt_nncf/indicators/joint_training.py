@@ -21,6 +21,7 @@ from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import StepRecord
 from llt_nncf.artifacts import reading
 from llt_nncf.errors import TrainingDivergedError
+from llt_nncf.errors import located
 from llt_nncf.indicators.joint_step import JointStep
 from llt_nncf.indicators.quantizer_set import QuantizerSet
 from llt_nncf.indicators.random_state import random_state
@@ -268,7 +269,8 @@ class _Run:
         with reading(path, "a whole checkpoint of this training; delete it to train from the start"):
             self.joint_step.load_state_dict(state["joint_step"])
             self.ranking.load_state_dict(state["ranking"])
-            self.start = IndicatorTable(self.start.table, **state["start"], source=self.start.source)
+            with located(path):
+                self.start = IndicatorTable(self.start.table, **state["start"], source=self.start.source)
             self.steps, self.epoch, self.batches_done, self.counted, self.skipped, self.sums = state["counts"]
             own = state["of_ranks"][rank()]
             self._epoch_random, self._resumed_random = own["epoch_random"], own["random"]

@@ -120,7 +120,7 @@ def refusals(path: Path):
         yield texts
     except LltError as error:
         texts.append(str(error))
-    if texts and path.name not in texts[0]:
+    if texts and path.name not in texts[0].replace("compression state", "compression_state"):
         pytest.fail(f"does not name {path.name}: {texts[0]}")
 
 
@@ -130,7 +130,8 @@ def says(content: Any, of_file: Any) -> bool:
         return all(says(value, of_file[key]) if key in of_file else not value for key, value in content.items())
     if isinstance(content, list) and isinstance(of_file, list):
         return len(content) == len(of_file) and all(map(says, content, of_file))
-    return content == of_file
+    # A huge integer is read as the nearest float.
+    return content == of_file or (type(content) is float and type(of_file) is int and content == float(of_file))
 
 
 ARTIFACTS = {
@@ -239,7 +240,7 @@ def test_a_mutated_compression_state_works_or_is_refused_as_one(originals, seeds
     config = NNCFConfig.from_json(str(originals / "config.json"))
     for seed in seeds:
         state = damaged_structure(content, random.Random(seed))
-        with refusals(Path("compression state")):
+        with refusals(Path("compression_state")):
             create_compressed_model(small_model(), copy.deepcopy(config), compression_state=state, dump_graphs=False)
 
 
