@@ -61,6 +61,10 @@ class TrainingDivergedError(LltError, RuntimeError):
     """The loss of importance training became NaN or infinite."""
 
 
+class RankExchangeError(LltError, RuntimeError):
+    """Another process of the same training has ended, or does not answer."""
+
+
 class StageError(LltError, RuntimeError):
     """A stage was asked for before the one that it depends on was done."""
 

@@ -52,9 +52,14 @@ def start_from_data(model: NNCFNetwork, quantizers: QuantizerSet, nncf_config: N
 def normalize_by_data(
     indicators: IndicatorTable, model: NNCFNetwork, quantizers: QuantizerSet, nncf_config: NNCFConfig
 ) -> IndicatorTable:
-    """Returns the indicators over the standard deviations that a few batches of the registered loader show."""
+    """
+    Returns the indicators over the standard deviations that a few batches of the registered loader show.
+
+    At several ranks those of the first: each has data and batch norm statistics of its own.
+    """
     batches = InitBatches.for_statistics(nncf_config)
-    return normalize_indicators(indicators, model, quantizers, islice(batches, _count(batches)), batches.forward)
+    few = islice(batches, _count(batches))
+    return made_by_first_rank(lambda: normalize_indicators(indicators, model, quantizers, few, batches.forward))
 
 
 def score_by_plugin(name: str, model: NNCFNetwork, quantizers: QuantizerSet, nncf_config: NNCFConfig) -> PairScoreTable:

@@ -16,6 +16,7 @@ from torch import Tensor
 from llt_nncf.errors import StageError
 from llt_nncf.functional import integer_range
 from llt_nncf.functional import min_max_step_size
+from llt_nncf.indicators import exchanging
 from llt_nncf.quantizers import SwitchableQuantizer
 
 # NNCF chooses the quantizer class by the mode of its spec; this mode is ours.
@@ -118,8 +119,9 @@ class NncfSwitchableQuantizer(BaseQuantizer):
 
     def broadcast_initialized_params(self, src: int = 0) -> None:
         if is_dist_avail_and_initialized():
-            for tensor in self.core.state_dict().values():
-                torch.distributed.broadcast(tensor, src=src)
+            with exchanging():
+                for tensor in self.core.state_dict().values():
+                    torch.distributed.broadcast(tensor, src=src)
             self.core.refresh_mirrors()
 
     def get_quantizer_config(self) -> QuantizerConfig:

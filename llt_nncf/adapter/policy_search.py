@@ -1,5 +1,7 @@
 """The search as the config asks for it."""
 
+from functools import partial
+
 from nncf.common.logging import nncf_logger
 
 from llt_nncf.allocation import Allocation
@@ -10,13 +12,14 @@ from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.config import LltConfig
 from llt_nncf.errors import StageError
+from llt_nncf.indicators import made_by_first_rank
 
 
 def search_policies(
     config: LltConfig, indicators: IndicatorTable | PairScoreTable, table: LayerTable, *, k_best: int = 1
 ) -> Allocation:
     """
-    Finds the best policies within the config's budget.
+    Finds the best policies within the config's budget; of several ranks the first, for all of them.
 
     :param config: Budget, alpha and the options of ``search``.
     :param indicators: Indicators, or scores of pairs of bits.
@@ -37,7 +40,8 @@ def search_policies(
         )
         raise StageError(msg)
     search = config.search
-    allocation = allocate_bits(
+    search_once = partial(
+        allocate_bits,
         indicators,
         config.budget,
         alpha=config.alpha,
@@ -47,6 +51,8 @@ def search_policies(
         tolerance=search.tolerance,
         time_limit_s=config.search_time_limit_s,
     )
+    # On every rank it could end otherwise on each: the limit of time is one of wall time.
+    allocation = made_by_first_rank(search_once)
     if allocation.outliers:
         named = ", ".join(f"{outlier.kind} of {outlier.name}" for outlier in allocation.outliers)
         nncf_logger.info(f"Indicators that fall as the bits do (search.outliers: {search.outliers}): {named}")

@@ -35,6 +35,7 @@ from llt_nncf.export.packing import pack_weights
 from llt_nncf.export.plain_tracing import plain_tracing
 from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.quantizers import FrozenWeight
+from llt_nncf.quantizers import llt_nodes
 
 # QCDQ with step sizes per channel needs the first; PyTorch's exporter knows up to the last.
 _OPSETS = range(13, 21)
@@ -160,7 +161,13 @@ def _trace(
         "output_names": outputs,
         "dynamic_axes": {name: {0: "batch"} for name in (*inputs, *outputs)},
     }
-    with warnings.catch_warnings(), torch.no_grad(), plain_tracing(), tempfile.TemporaryDirectory() as folder:
+    with (
+        warnings.catch_warnings(),
+        torch.no_grad(),
+        plain_tracing(),
+        llt_nodes(),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         # PyTorch would rather have us use the exporter that cannot take these models.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding - Only steps=1", UserWarning)

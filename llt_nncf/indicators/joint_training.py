@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -188,6 +189,8 @@ class _Run:
         for _ in range(self.batches_done):
             next(iterator)
         self._restore_random()
+        if per_epoch is None:
+            iterator = _while_all_ranks_have_one(iterator, self.joint_step.device)
         indices = itertools.count(self.batches_done) if per_epoch is None else range(self.batches_done, per_epoch)
         group: list[Any] = []
         for index, batch in zip(indices, iterator, strict=False):
@@ -290,3 +293,11 @@ def _batches_per_epoch(loader: Iterable[Any], fraction: float, device: Any) -> i
     except TypeError:
         return None
     return smallest_over_ranks(max(1, math.ceil(count * fraction)), device)
+
+
+def _while_all_ranks_have_one(iterator: Iterator[Any], device: Any) -> Iterator[Any]:
+    """Ends with the shortest of the ranks' loaders: a rank that went on would wait for the others for ever."""
+    for found in itertools.chain(([batch] for batch in iterator), [[]]):
+        if not smallest_over_ranks(len(found), device):
+            return
+        yield found[0]

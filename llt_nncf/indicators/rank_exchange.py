@@ -1,8 +1,15 @@
-"""What the processes of one training exchange: nothing if there is only one."""
+"""
+What the processes of one training exchange: nothing if there is only one.
+
+Whatever one rank does while the others wait ends on all of them: by its result, by its error, or, if its process is
+gone, by a ``RankExchangeError``.
+"""
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
+from contextlib import contextmanager
 from typing import Any
 from typing import TypeVar
 
@@ -11,6 +18,7 @@ from torch import Tensor
 from torch import distributed
 
 from llt_nncf.errors import LltError
+from llt_nncf.errors import RankExchangeError
 
 T = TypeVar("T")
 
@@ -30,6 +38,24 @@ def is_first_rank() -> bool:
     return rank() == 0
 
 
+@contextmanager
+def exchanging() -> Iterator[None]:
+    """
+    Words what PyTorch raises when an exchange fails.
+
+    :raises RankExchangeError: If another process has ended, or did not answer within the process group's timeout.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        msg = (
+            f"Rank {rank()} of {rank_count()} could not exchange with the others: {error}. Most likely another process "
+            "has ended, and its output has the reason. Start all ranks again: importance training goes on from its "
+            "checkpoint in artifacts_dir, and the script from its own."
+        )
+        raise RankExchangeError(msg) from error
+
+
 @torch.no_grad()
 def average_over_ranks(tensors: Sequence[Tensor]) -> None:
     """
@@ -42,7 +68,8 @@ def average_over_ranks(tensors: Sequence[Tensor]) -> None:
     for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
         same = [tensor for tensor in tensors if tensor.dtype == dtype]
         flat = torch.cat([tensor.reshape(-1) for tensor in same])
-        distributed.all_reduce(flat)
+        with exchanging():
+            distributed.all_reduce(flat)
         flat /= rank_count()
         for tensor, part in zip(same, flat.split([tensor.numel() for tensor in same]), strict=True):
             tensor.copy_(part.view_as(tensor))
@@ -52,8 +79,9 @@ def average_over_ranks(tensors: Sequence[Tensor]) -> None:
 def take_from_first_rank(tensors: Iterable[Tensor]) -> None:
     """Overwrites every tensor by that of rank 0, in place."""
     if rank_count() > 1:
-        for tensor in tensors:
-            distributed.broadcast(tensor, src=0)
+        with exchanging():
+            for tensor in tensors:
+                distributed.broadcast(tensor, src=0)
 
 
 def smallest_over_ranks(number: int, device: torch.device) -> int:
@@ -61,7 +89,8 @@ def smallest_over_ranks(number: int, device: torch.device) -> int:
     if rank_count() == 1:
         return number
     value = torch.tensor(number, device=device)
-    distributed.all_reduce(value, op=distributed.ReduceOp.MIN)
+    with exchanging():
+        distributed.all_reduce(value, op=distributed.ReduceOp.MIN)
     return int(value)
 
 
@@ -74,7 +103,8 @@ def gathered(value: T) -> list[T]:
     if rank_count() == 1:
         return [value]
     values: list[Any] = [None] * rank_count()
-    distributed.all_gather_object(values, value)
+    with exchanging():
+        distributed.all_gather_object(values, value)
     return values
 
 
@@ -84,16 +114,22 @@ def made_by_first_rank(make: Callable[[], T]) -> T:
 
     :param make: Its result must be picklable.
     :raises LltError: On every rank, if ``make`` raises it.
+    :raises RankExchangeError: On the other ranks, if ``make`` raises anything else, which stays the first rank's own.
     """
     if rank_count() == 1:
         return make()
     holder: list[Any] = [None, None]
+    raised: Exception | None = None
     if is_first_rank():
         try:
             holder[0] = make()
         except LltError as error:
-            holder[1] = error
-    distributed.broadcast_object_list(holder, src=0)
+            holder[1] = raised = error
+        except Exception as error:  # whoever wrote what is called, the others must not wait for it
+            raised = error
+            holder[1] = RankExchangeError(f"The first rank failed: {type(error).__name__}: {error}")
+    with exchanging():
+        distributed.broadcast_object_list(holder, src=0)
     if holder[1] is not None:
-        raise holder[1]
+        raise raised or holder[1]
     return holder[0]

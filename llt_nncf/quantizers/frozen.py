@@ -1,9 +1,14 @@
 """
 What a trained quantizer becomes when its bit-width is final: integer weights, and a fixed activation grid.
 
-Under the TorchScript ONNX exporter both write one node of the domain ``llt``, which the export stage lowers:
-``llt::Dequantize(codes, step_size)`` and ``llt::FakeQuantize(x, step_size; num_bits, signed, name)``.
+Inside of ``llt_nodes`` the TorchScript ONNX exporter writes both as one node of the domain ``llt``, which the export
+stage lowers: ``llt::Dequantize(codes, step_size)`` and ``llt::FakeQuantize(x, step_size; num_bits, signed, name)``.
+Otherwise it writes standard operators: whoever calls it by himself gets a file that any engine reads.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -13,12 +18,28 @@ from llt_nncf.errors import InvalidBitWidthError
 from llt_nncf.functional import dequantize
 from llt_nncf.functional import integer_range
 
+_as_llt_nodes = ContextVar("as_llt_nodes", default=False)
+
+
+@contextmanager
+def llt_nodes() -> Iterator[None]:
+    """Has frozen modules traced as nodes of the domain ``llt``."""
+    token = _as_llt_nodes.set(True)
+    try:
+        yield
+    finally:
+        _as_llt_nodes.reset(token)
+
+
+def _fake_quantize(x: Tensor, step_size: Tensor, num_bits: int, signed: bool) -> Tensor:
+    qmin, qmax = integer_range(num_bits, signed=signed)
+    return torch.clamp(torch.round(x / step_size), qmin, qmax) * step_size
+
 
 class _FakeQuantizeNode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, step_size, num_bits, signed, name):
-        qmin, qmax = integer_range(num_bits, signed=signed)
-        return torch.clamp(torch.round(x / step_size), qmin, qmax) * step_size
+        return _fake_quantize(x, step_size, num_bits, signed)
 
     @staticmethod
     def symbolic(g, x, step_size, num_bits, signed, name):
@@ -67,7 +88,9 @@ class FrozenWeight(nn.Module):
 
     def forward(self, weight: Tensor | None = None) -> Tensor:
         """Returns the weights in real units; the argument is the tensor that they replace, and is not looked at."""
-        return _DequantizeNode.apply(self.codes, self.step_size, self.num_bits, self.name)
+        if _as_llt_nodes.get():
+            return _DequantizeNode.apply(self.codes, self.step_size, self.num_bits, self.name)
+        return dequantize(self.codes, self.step_size)
 
     def extra_repr(self) -> str:
         return f"name={self.name}, num_bits={self.num_bits}, shape={tuple(self.codes.shape)}"
@@ -94,7 +117,9 @@ class FrozenActivationQuantizer(nn.Module):
         self.register_buffer("step_size", step_size.detach().clone().reshape(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        return _FakeQuantizeNode.apply(x, self.step_size, self.num_bits, self.signed, self.name)
+        if _as_llt_nodes.get():
+            return _FakeQuantizeNode.apply(x, self.step_size, self.num_bits, self.signed, self.name)
+        return _fake_quantize(x, self.step_size, self.num_bits, self.signed)
 
     def extra_repr(self) -> str:
         return f"name={self.name}, num_bits={self.num_bits}, signed={self.signed}"

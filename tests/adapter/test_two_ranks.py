@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 
-def work(folder, where):
+def work(folder, where, indicator, most_bits):
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
     torch.manual_seed(0)
@@ -31,8 +31,8 @@ def work(folder, where):
     loader = DataLoader(TensorDataset(images[rank::2] * (1 + 4 * rank), labels[rank::2]), batch_size=8)
     section = {
         "algorithm": "llt_quantization",
-        "budget": {"bitops_as": {"weight_bits": 4, "activation_bits": 4}},
-        "importance": {"where": where},
+        "budget": {"bitops_as": {"weight_bits": 4, "activation_bits": 4}, "average_weight_bits": float(most_bits)},
+        "importance": {"where": where, "indicator": indicator},
         "initializer": {"range": {"num_init_samples": 16}, "batchnorm_adaptation": {"num_bn_adaptation_samples": 0}},
     }
     config = NNCFConfig.from_dict({"input_info": {"sample_size": [1, 1, 8, 8]}, "compression": section})
@@ -49,7 +49,9 @@ def work(folder, where):
                 nn.functional.cross_entropy(parallel(x), y).backward()
             optimizer.step()
     parameters = {name: value.detach() for name, value in model.named_parameters()}
-    torch.save({"policy": dict(ctrl.policy.bits), "parameters": parameters}, f"{folder}/rank{rank}.pt")
+    indicators = [dict(ctrl.indicators.weights), dict(ctrl.indicators.activations)]
+    found = {"policy": ctrl.policy.to_dict(), "indicators": indicators, "parameters": parameters}
+    torch.save(found, f"{folder}/rank{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -99,18 +101,18 @@ torch.distributed.destroy_process_group()
 """
 
 
-def run_by_torchrun(folder: Path, script: str, *arguments: str, ranks: int = 2) -> None:
+def run_by_torchrun(folder: Path, script: str, *arguments: str, ranks: int = 2) -> subprocess.CompletedProcess:
     (folder / "main.py").write_text(script)
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     command = [*torchrun, "main.py", str(folder), *arguments]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_two_ranks_in_the_scripts_loop_at_half_batch_are_one_at_full_batch(tmp_path):
     for ranks in (1, 2):
-        run_by_torchrun(tmp_path, LOOP, ranks=ranks)
+        done = run_by_torchrun(tmp_path, LOOP, ranks=ranks)
+        assert done.returncode == 0, done.stderr
     whole, *halves = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
     for half in halves:
         assert half.keys() == whole.keys()
@@ -118,10 +120,22 @@ def test_two_ranks_in_the_scripts_loop_at_half_batch_are_one_at_full_batch(tmp_p
             torch.testing.assert_close(half[name], value, rtol=1e-9, atol=1e-12, msg=lambda _, name=name: name)
 
 
-@pytest.mark.parametrize("where", ["init", "training"])
-def test_both_ranks_end_with_the_same_model(tmp_path, where):
-    run_by_torchrun(tmp_path, SCRIPT, where)
+# Normalized indicators depend on data and batch norm statistics, of which each rank has its own.
+@pytest.mark.parametrize(("where", "indicator"), [("init", "step_size"), ("training", "normalized")])
+def test_both_ranks_end_with_the_same_model(tmp_path, where, indicator):
+    done = run_by_torchrun(tmp_path, SCRIPT, where, indicator, "8")
+    assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     assert first["policy"] == second["policy"]
+    assert first["indicators"] == second["indicators"]
     for name, value in first["parameters"].items():
         torch.testing.assert_close(value, second["parameters"][name], rtol=0, atol=0, msg=lambda _, name=name: name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["init", "training"])
+def test_a_budget_that_cannot_be_met_ends_both_ranks(tmp_path, where):
+    done = run_by_torchrun(tmp_path, SCRIPT, where, "step_size", "1")
+    assert done.returncode == 1
+    assert "InfeasibleBudgetError" in done.stderr
+    assert not list(tmp_path.glob("*.pt"))

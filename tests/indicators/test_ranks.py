@@ -1,10 +1,12 @@
 """Two processes (gloo) at half the batch do what one does at the whole batch."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from llt_nncf.indicators import train_indicators
@@ -60,48 +62,103 @@ def test_two_ranks_at_half_batch_are_one_at_full_batch(tmp_path):
     torch.testing.assert_close(first["losses"], result.losses, rtol=1e-9, atol=1e-12)
 
 
-KILLED = """
+FAULTY = """
 import os, signal, sys
+from datetime import timedelta
 import torch
 from torch.utils.data import DataLoader
 
 from tests.indicators.tiny_net import CANDIDATES, NoisySet, loss_fn, quantizer_set, started_net
-from llt_nncf.indicators import train_indicators
+from llt_nncf.indicators import made_by_first_rank, train_indicators
+
+folder, fault, rank = sys.argv[1], sys.argv[2], int(sys.argv[3])
+torch.distributed.init_process_group(
+    "gloo", init_method=f"file://{folder}/rendezvous-{fault}", rank=rank, world_size=2, timeout=timedelta(seconds=90)
+)
+net = started_net()
+loader = DataLoader(NoisySet(28), batch_size=4, shuffle=True)
+torch.manual_seed(rank)  # each rank augments by another generator
 
 
-def work(rank, folder, kill_at):
-    init = f"file://{folder}/rendezvous-{kill_at}"
-    torch.distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
-    net = started_net()
-    loader = DataLoader(NoisySet(28), batch_size=4, shuffle=True)
-    torch.manual_seed(rank)  # each rank augments by another generator
+def spoilt_loss(model, batch):
+    spoilt = rank == 1 and fault == "nan" and batch is batches[4]
+    return loss_fn(model, batch) * (float("nan") if spoilt else 1.0)
 
-    def on_step(record):
-        if record.step == int(kill_at):
-            os.kill(os.getpid(), signal.SIGKILL)
 
-    train_indicators(
-        net, quantizer_set(net), loader, loss_fn, candidate_bits=CANDIDATES, epochs=2, on_step=[on_step],
-        checkpoint=f"{folder}/importance.ckpt", checkpoint_every=3,
-    )
+def on_step(record):
+    if rank == 1 and record.step == 5 and fault == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if rank == 1 and record.step == 5 and fault == "exception":
+        raise KeyError("of rank 1 alone")
+
+
+if fault == "first-rank":
+    made_by_first_rank(lambda: {}["of the first rank alone"])
+options = {"candidate_bits": CANDIDATES, "epochs": 2, "on_step": [on_step]}
+if fault == "uneven":
+    batches = iter(list(loader)[rank:])  # an iterator has no length
+    print(train_indicators(net, quantizer_set(net), batches, loss_fn, **{**options, "epochs": 1}).steps)
+elif fault == "nan":
+    batches = list(loader)
+    train_indicators(net, quantizer_set(net), batches, spoilt_loss, **options)
+else:
+    files = {"checkpoint": f"{folder}/importance.ckpt", "checkpoint_every": 3}
+    train_indicators(net, quantizer_set(net), loader, loss_fn, **options, **files)
     torch.save(net.state_dict(), f"{folder}/rank{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.multiprocessing.spawn(work, sys.argv[1:], 2)
+torch.distributed.destroy_process_group()
 """
 
 
-def test_two_ranks_that_are_killed_end_where_uninterrupted_ones_end(tmp_path):
+def run_two(folder: Path, fault: str) -> list[tuple[int, str, str]]:
+    """Two processes that nobody ends if the other one fails; status, output and errors of each."""
+    (folder / "main.py").write_text(FAULTY)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    ranks = [
+        subprocess.Popen([sys.executable, "main.py", str(folder), fault, str(rank)], cwd=folder, env=env, **pipes)
+        for rank in range(2)
+    ]
+    outputs = [rank.communicate(timeout=120) for rank in ranks]
+    return [(rank.returncode, *output) for rank, output in zip(ranks, outputs, strict=True)]
+
+
+def test_a_killed_rank_ends_the_other_and_both_resume_to_where_uninterrupted_ones_end(tmp_path):
     ends = {}
-    for name, kills in (("whole", [0]), ("killed", [5, 0])):
+    for name, faults in (("whole", ["none"]), ("killed", ["kill", "none"])):
         folder = tmp_path / name
         folder.mkdir()
-        for kill_at in kills:
-            done = run(folder, KILLED, str(kill_at))
-            assert (done.returncode == 0) == (kill_at == 0), done.stderr
+        for fault in faults:
+            first, second = run_two(folder, fault)
+            if fault == "kill":
+                assert second[0] == -signal.SIGKILL
+                assert first[0] == 1
+                assert "RankExchangeError: Rank 0 of 2 could not exchange with the others" in first[2]
+            else:
+                assert first[0] == second[0] == 0, first[2] + second[2]
         ends[name] = [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
     for rank in range(2):
         for name, value in ends["whole"][rank].items():
             assert torch.equal(ends["killed"][rank][name], value), name
+
+
+@pytest.mark.parametrize(
+    ("fault", "of_first", "of_second"),
+    [
+        ("nan", "TrainingDivergedError: Importance training diverged at step 4", "TrainingDivergedError"),
+        ("first-rank", "KeyError: 'of the first rank alone'", "RankExchangeError: The first rank failed: KeyError"),
+        pytest.param("exception", "RankExchangeError", "KeyError: 'of rank 1 alone'", marks=pytest.mark.slow),
+    ],
+    ids=["loss-not-finite", "exception-while-the-others-wait", "exception"],
+)
+def test_a_fault_of_one_rank_is_an_error_on_both(tmp_path, fault, of_first, of_second):
+    first, second = run_two(tmp_path, fault)
+    assert first[0] == second[0] == 1
+    assert of_first in first[2]
+    assert of_second in second[2]
+
+
+@pytest.mark.slow
+def test_loaders_that_do_not_know_their_length_end_with_the_shortest(tmp_path):
+    first, second = run_two(tmp_path, "uneven")
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert first[1].split()[-1] == second[1].split()[-1] == "6"

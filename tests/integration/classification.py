@@ -30,9 +30,6 @@ from torch.utils.data import TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 from torch.utils.tensorboard import SummaryWriter
 
-# NNCF's algorithms keep it in their state, and torch.load takes no class that it was not told of.
-torch.serialization.add_safe_globals([CompressionStage])
-
 
 class Net(nn.Module):
     """A stem, a residual block and a classifier for 8x8 digits."""
@@ -199,7 +196,9 @@ def work(rank: int, args: argparse.Namespace) -> None:
     config = NNCFConfig.from_json(args.config)
     config["log_dir"] = args.log_dir
     config = register_default_init_args(config, loaders[0], criterion=nn.CrossEntropyLoss())
-    checkpoint = {} if args.resume is None else torch.load(args.resume)
+    # NNCF's algorithms keep a class in their state, and torch.load takes none that it was not told of.
+    with torch.serialization.safe_globals([CompressionStage]):
+        checkpoint = {} if args.resume is None else torch.load(args.resume)
     state = checkpoint.get("compression_state")
     ctrl, model = create_compressed_model(model, config, compression_state=state, dump_graphs=False)
     if checkpoint:

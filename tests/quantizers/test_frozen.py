@@ -1,5 +1,10 @@
+import io
+
+import numpy as np
+import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from llt_nncf.errors import InvalidBitWidthError
 from llt_nncf.functional import fake_quantize
@@ -59,3 +64,21 @@ def test_state_dict_holds_the_constants():
     target = FrozenWeight(torch.tensor([[0, 0]]), torch.ones(1), num_bits=2, name="fc")
     target.load_state_dict(source.state_dict())
     assert torch.equal(target(), source())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the exporter that NNCF's models need
+def test_pytorchs_own_onnx_export_writes_a_file_that_an_engine_reads():
+    quantizer = FrozenActivationQuantizer(torch.tensor(0.25), num_bits=3, signed=False, name="input")
+    layer = nn.Conv2d(2, 2, 1, bias=False)
+    nn.utils.parametrize.register_parametrization(
+        layer,
+        "weight",
+        FrozenWeight(torch.tensor([[[[3]], [[-4]]], [[[1]], [[0]]]]), torch.tensor([0.5]), num_bits=3, name="conv"),
+    )
+    file = io.BytesIO()
+    x = 2 * torch.rand(1, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    torch.onnx.export(nn.Sequential(quantizer, layer), (x,), file, input_names=["x"], dynamo=False)
+    (found,) = onnxruntime.InferenceSession(file.getvalue()).run(None, {"x": x.numpy()})
+    codes = np.clip(np.rint(x.double().numpy() / 0.25), 0, 7) * 0.25
+    weights = np.array([[1.5, -2.0], [0.5, 0.0]])
+    np.testing.assert_allclose(found, np.einsum("oi,nihw->nohw", weights, codes), rtol=0, atol=1e-6)
