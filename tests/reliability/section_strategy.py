@@ -8,18 +8,6 @@ from hypothesis import strategies as st
 
 _NODE = "Net/NNCFConv2d[conv2]/conv2d_0"
 _NAMES = [_NODE, "{re}.*fc.*", "conv1", "conv*", "{re}.*conv.*", "*", "", "größe", "x" * 300, "\x00", "../.."]
-    "Net/NNCFConv2d[conv2]/conv2d_0",
-    "{re}.*fc.*",
-    "conv1",
-    "conv*",
-    "{re}.*conv.*",
-    "*",
-    "",
-    "größe",
-    "x" * 300,
-    "\x00",
-    "../..",
-]
 # What people write, and what only a program writes; JSON has no more kinds of values.
 _ODD = [
     None,
