@@ -201,7 +201,7 @@ class ControllerState:
         content = plain(content)
         with parsing(_WHERE, "a state of this algorithm's controller"):
             has_schema = _has_schema(typed(content, dict))
-            for key in ("current_step", "current_epoch"):
+            for key in ("current_step", "current_epoch") if content["scheduler_state"] else ():
                 typed(content["scheduler_state"][key], int)
             steps = typed(content["importance_steps"], int)
             if steps < 0:

@@ -11,12 +11,9 @@ from typing import Any
 
 from nncf import NNCFConfig
 from nncf.api.compression import CompressionStage
-from nncf.common.initialization.batchnorm_adaptation import BatchnormAdaptationAlgorithm
 from nncf.common.logging import nncf_logger
 from nncf.common.statistics import NNCFStatistics
-from nncf.config.extractors import BNAdaptDataLoaderNotFoundError
 from nncf.config.extractors import extract_algo_specific_config
-from nncf.config.extractors import extract_bn_adaptation_init_params
 from nncf.parameters import StripFormat
 from nncf.torch.exporter import get_export_args
 from nncf.torch.graph.transformations.commands import ExtraCompressionModuleType
@@ -25,6 +22,7 @@ from nncf.torch.quantization.algo import QuantizationController
 from nncf.torch.utils import is_main_process
 from torch import nn
 
+from llt_nncf.adapter.batch_norm_adaptation import adapt_batch_norms
 from llt_nncf.adapter.compression_state import ControllerState
 from llt_nncf.adapter.compression_state import plain
 from llt_nncf.adapter.freezing import freeze
@@ -35,11 +33,12 @@ from llt_nncf.adapter.importance import start_from_data
 from llt_nncf.adapter.importance import train_at_initialization
 from llt_nncf.adapter.layer_fold import layer_folds
 from llt_nncf.adapter.layer_survey import LayerSurvey
+from llt_nncf.adapter.policy_report import PolicyReport
 from llt_nncf.adapter.policy_search import search_policies
 from llt_nncf.adapter.rounded_bias import round_biases
 from llt_nncf.adapter.scheduler import LltScheduler
 from llt_nncf.adapter.statistics import LltStatistics
-from llt_nncf.adapter.statistics import policy_table
+from llt_nncf.adapter.statistics import text_columns
 from llt_nncf.allocation import Allocation
 from llt_nncf.allocation import RankedPolicy
 from llt_nncf.artifacts import BitPolicy
@@ -55,7 +54,6 @@ from llt_nncf.errors import SearchNotProvenError
 from llt_nncf.errors import StageError
 from llt_nncf.errors import located
 from llt_nncf.export import export_onnx
-from llt_nncf.functional import training_mode
 from llt_nncf.indicators import OWN_INDICATORS
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import policy_rounds
@@ -93,6 +91,7 @@ class LltQuantizationController(QuantizationController):
         keys = {id(module.core): key for key, module in storage.items()}
         self._activation_keys = {name: keys[id(core)] for name, core in quantizers.activations.items()}
         self.policy: BitPolicy | None = None
+        self._report: PolicyReport | None = None
         self.indicators: IndicatorTable | None = None
 
     @property
@@ -231,9 +230,9 @@ class LltQuantizationController(QuantizationController):
 
         :raises ArtifactError: If the policy does not fit the model's layers.
         """
-        self._switch_to(policy)
+        report = self._switch_to(policy)
         self._save("policy.json", policy)
-        nncf_logger.info(f"Bit-widths in use:\n{policy_table(self.table, policy)}")
+        nncf_logger.info(f"Bit-widths in use:\n{report.to_str(text_columns())}")
 
     def _best_by(self, evaluate: Callable[[BitPolicy], float], allocation: Allocation) -> BitPolicy:
         def measured(ranked: RankedPolicy) -> tuple[bool, float]:
@@ -243,15 +242,18 @@ class LltQuantizationController(QuantizationController):
 
         return min(allocation.ranking, key=measured).policy
 
-    def _switch_to(self, policy: BitPolicy) -> None:
-        self._put_in_force(policy)
-        self._adapt_batch_norms()
+    def _switch_to(self, policy: BitPolicy) -> PolicyReport:
+        report = self._put_in_force(policy)
+        adapt_batch_norms(self.model, self.config)
+        return report
 
-    def _put_in_force(self, policy: BitPolicy) -> None:
+    def _put_in_force(self, policy: BitPolicy) -> PolicyReport:
         self.quantizers.apply(policy)
         if self.policy is None:
             round_biases(layer_folds(self.model, self._survey, self._activation_keys))
         self.policy = policy
+        self._report = report = PolicyReport(policy, self.table, self._llt_config.budget)
+        return report
 
     def require_policy(self) -> BitPolicy:
         """
@@ -269,25 +271,40 @@ class LltQuantizationController(QuantizationController):
         return CompressionStage.PARTIALLY_COMPRESSED if self.policy is None else CompressionStage.FULLY_COMPRESSED
 
     def statistics(self, quickly_collected_only: bool = False) -> NNCFStatistics:
-        """Returns NNCF's statistics with the bits of every layer in ``quantization``."""
+        """
+        Returns NNCF's statistics with policy, cost and indicators in ``quantization``.
+
+        :param quickly_collected_only: Leaves out the step sizes of an importance training that is under way.
+        """
+        indicators = self.indicators
+        if self.policy is None and not quickly_collected_only:
+            with suppress(InvalidIndicatorError):  # that ends the training, not its statistics
+                indicators = self.quantizers.read_indicators("step sizes as they are now")
+        own = LltStatistics(
+            self.quantizers,
+            self._report,
+            indicators,
+            importance_steps=self._importance_steps,
+            epoch=getattr(self.scheduler, "current_epoch", -1),  # NNCF's stub of a disabled scheduler has none
+            importance_epochs=self._llt_config.importance.epochs,
+        )
         statistics = NNCFStatistics()
-        statistics.register("quantization", LltStatistics(self.quantizers, self.policy))
+        statistics.register("quantization", own)
         return statistics
 
     def get_state(self) -> dict[str, dict[str, Any]]:
-        own = ControllerState(self._importance_steps, self.policy, self.indicators, self._budget_values())
+        own = ControllerState(self._importance_steps, self.policy, self.indicators, self._llt_config.budget_values)
         return plain({self.name: {**super().get_state()[self.name], **own.to_dict()}})
 
     def load_state(self, state: dict[str, dict[str, Any]]) -> None:
-        own = ControllerState.from_dict(state[self.name], self.table)
+        own, budget = ControllerState.from_dict(state[self.name], self.table), self._llt_config.budget_values
         self._importance_steps, self.indicators = own.importance_steps, own.indicators
         if own.policy is not None:
             self._put_in_force(own.policy)
-            if own.budget not in (None, self._budget_values()):
+            if own.budget not in (None, budget):
                 nncf_logger.warning(
-                    f"compression.budget is {self._budget_values()}, and the policy of the compression state was found "
-                    f"within {own.budget}. The policy stays; compression_ctrl.search(compression_ctrl.indicators) finds "
-                    "one anew."
+                    f"compression.budget={budget} has no effect on the policy of the compression state, found within "
+                    f"{own.budget}: compression_ctrl.search(compression_ctrl.indicators) finds one anew."
                 )
         super().load_state(state)
 
@@ -360,10 +377,6 @@ class LltQuantizationController(QuantizationController):
             output_names=output_names,
         )
 
-    def _budget_values(self) -> dict[str, Any] | None:
-        budget = self._llt_config.budget
-        return None if budget is None else plain(budget.to_dict())
-
     def _get_algo_config(self) -> dict[str, Any]:
         return extract_algo_specific_config(self.config, ALGORITHM_NAME)
 
@@ -371,18 +384,6 @@ class LltQuantizationController(QuantizationController):
         if self._llt_config.importance.indicator != "normalized":
             return indicators
         return normalize_by_data(indicators, self.model, self.quantizers, self.config)
-
-    def _adapt_batch_norms(self) -> None:
-        try:
-            params = extract_bn_adaptation_init_params(self.config, ALGORITHM_NAME)
-        except BNAdaptDataLoaderNotFoundError:
-            # A resumed run may have no loader registered; its training goes on with the statistics that it has.
-            nncf_logger.warning("llt_quantization: no data loader was registered, so batch norms were not adapted.")
-            return
-        if params is not None:
-            # Without dropout, whatever mode the script has left the model in: after a resume it is another.
-            with training_mode(self.model, False):
-                BatchnormAdaptationAlgorithm(**params).run(self.model)
 
     def _save(self, file_name: str, artifact: Any) -> None:
         if self._llt_config.artifacts_dir is not None and is_main_process():

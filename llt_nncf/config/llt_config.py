@@ -130,6 +130,11 @@ class LltConfig:
         return cls(**own, search=search, importance=importance)
 
     @property
+    def budget_values(self) -> dict[str, Any] | None:
+        """The limits as JSON-able values."""
+        return None if self.budget is None else self.budget.to_dict()
+
+    @property
     def activation_bits(self) -> int | None:
         """The bit-width of all activations, or ``None`` where they are searched."""
         return _CPU_ACTIVATION_BITS if self.target == "cpu" else None

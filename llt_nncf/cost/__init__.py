@@ -10,4 +10,6 @@ from llt_nncf.cost.budget import Budget as Budget
 from llt_nncf.cost.layer_cost import layer_bitops as layer_bitops
 from llt_nncf.cost.layer_cost import layer_weight_bits as layer_weight_bits
 from llt_nncf.cost.limit import Limit as Limit
+from llt_nncf.cost.limit_share import LimitShare as LimitShare
+from llt_nncf.cost.limit_share import limit_shares as limit_shares
 from llt_nncf.cost.policy_cost import PolicyCost as PolicyCost

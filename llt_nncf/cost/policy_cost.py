@@ -7,6 +7,7 @@ from llt_nncf.artifacts.layer_table import LayerTable
 from llt_nncf.cost.layer_cost import FULL_PRECISION_BITS
 from llt_nncf.cost.layer_cost import GIGA
 from llt_nncf.cost.layer_cost import MIB_BITS
+from llt_nncf.cost.layer_cost import layer_activation_bits
 from llt_nncf.cost.layer_cost import layer_bitops
 from llt_nncf.cost.layer_cost import layer_weight_bits
 
@@ -19,11 +20,15 @@ class PolicyCost:
     :param bitops: Sum of MACs x weight bits x activation bits, for one sample.
     :param weight_bits: Bits that hold all weights.
     :param weight_count: Number of weights.
+    :param activation_bits: Sum of MACs x activation bits, for one sample.
+    :param macs: Multiply-accumulates for one sample.
     """
 
     bitops: int
     weight_bits: int
     weight_count: int
+    activation_bits: int
+    macs: int
 
     @classmethod
     def from_policy(cls, policy: BitPolicy, table: LayerTable) -> "PolicyCost":
@@ -39,6 +44,8 @@ class PolicyCost:
             bitops=sum(layer_bitops(layer, *policy.bits[layer.name]) for layer in table.layers),
             weight_bits=sum(layer_weight_bits(layer, *policy.bits[layer.name]) for layer in table.layers),
             weight_count=sum(layer.weight_count for layer in table.layers),
+            activation_bits=sum(layer_activation_bits(layer, *policy.bits[layer.name]) for layer in table.layers),
+            macs=sum(layer.macs for layer in table.layers),
         )
 
     def totals(self) -> dict[str, float]:
@@ -59,3 +66,13 @@ class PolicyCost:
     def compression_ratio(self) -> float:
         """How many times smaller the weights are than in 32 bits."""
         return FULL_PRECISION_BITS * self.weight_count / self.weight_bits
+
+    @property
+    def average_weight_bits(self) -> float:
+        """Bits per weight."""
+        return self.weight_bits / self.weight_count
+
+    @property
+    def average_activation_bits(self) -> float:
+        """Bits of a layer's input, each layer counting by its MACs."""
+        return self.activation_bits / self.macs

@@ -11,7 +11,6 @@ import openvino
 import pytest
 import torch
 from nncf.api.compression import CompressionStage
-from nncf.torch import load_state
 from torch import nn
 
 from llt_nncf.adapter.nncf_schema import full_properties
@@ -176,30 +175,6 @@ def test_a_loop_without_policies_is_told_so_when_the_search_is_due(compress, res
     ctrl.scheduler.epoch_step()
     with pytest.raises(StageError, match=r"compression_ctrl.policies\(\)"):
         ctrl.scheduler.epoch_step()
-
-
-def test_a_checkpoint_amid_importance_training_resumes_exactly(compress, residual, loader):
-    section = {"importance": {"where": "training", "epochs": 2}}
-    ctrl, model = compress(copy.deepcopy(residual), **section)
-    finetune(ctrl, model, loader, epochs=1)
-    state, weights = ctrl.get_compression_state(), copy.deepcopy(model.state_dict())
-    resumed_ctrl, resumed = compress(copy.deepcopy(residual), compression_state=state, **section)
-    load_state(resumed, weights, is_resume=True)
-    assert torch.equal(outputs(resumed, loader), outputs(model, loader))
-    assert finetune(resumed_ctrl, resumed, loader, epochs=2) == finetune(ctrl, model, loader, epochs=2)
-    assert resumed_ctrl.policy.bits == ctrl.policy.bits
-    torch.testing.assert_close(outputs(resumed, loader), outputs(model, loader))
-
-
-def test_a_checkpoint_of_a_finetuned_model_resumes_exactly(compress, residual, loader):
-    ctrl, model = compress(copy.deepcopy(residual))
-    finetune(ctrl, model, loader, epochs=1)
-    state = ctrl.get_compression_state()
-    resumed_ctrl, resumed = compress(copy.deepcopy(residual), compression_state=state, register=False)
-    load_state(resumed, model.state_dict(), is_resume=True)
-    assert resumed_ctrl.policy.bits == ctrl.policy.bits
-    assert resumed_ctrl.table == ctrl.table
-    assert torch.equal(outputs(resumed, loader), outputs(model, loader))
 
 
 @pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
