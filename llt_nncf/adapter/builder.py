@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from nncf import NNCFConfig
-from nncf import ValidationError
+from nncf.common.quantization.quantizer_setup import SingleConfigQuantizerSetup
 from nncf.config.extractors import extract_range_init_params
 from nncf.torch.algo_selector import PT_COMPRESSION_ALGORITHMS
 from nncf.torch.graph.transformations.layout import PTTransformationLayout
@@ -13,20 +13,30 @@ from nncf.torch.quantization.algo import QuantizationBuilder
 from nncf.torch.quantization.init_range import PTRangeInitParams
 from nncf.torch.quantization.layers import PTQuantizerSetup
 
+from llt_nncf.adapter.candidates import Candidates
+from llt_nncf.adapter.candidates import assign_candidates
 from llt_nncf.adapter.compression_state import BuilderState
 from llt_nncf.adapter.controller import LltQuantizationController
 from llt_nncf.adapter.init_batches import InitBatches
 from llt_nncf.adapter.layer_survey import LayerSurvey
-from llt_nncf.adapter.layer_survey import assign_candidates
 from llt_nncf.adapter.layer_survey import survey_layers
 from llt_nncf.adapter.layer_survey import weighted_nodes
 from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
 from llt_nncf.adapter.nncf_schema import check_config
+from llt_nncf.adapter.scopes import override_faults
+from llt_nncf.adapter.scopes import placement_faults
+from llt_nncf.adapter.scopes import scope_list
+from llt_nncf.adapter.setup_rules import apply_rules
+from llt_nncf.adapter.setup_rules import unify_scales
 from llt_nncf.artifacts import reading
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
+from llt_nncf.config import raise_faults
 from llt_nncf.errors import ConfigError
 from llt_nncf.indicators import QuantizerSet
+
+# Keys of "weights" and "activations" that NNCF's code must not see.
+_OWN_KEYS = ("bits", "signed", "mode", "unified_scale_ops")
 
 
 @PT_COMPRESSION_ALGORITHMS.register(ALGORITHM_NAME)
@@ -43,18 +53,34 @@ class LltQuantizationBuilder(QuantizationBuilder):
     def __init__(self, config: NNCFConfig, should_init: bool = True):
         check_config(config)
         super().__init__(config, should_init)
-        self._llt_config = LltConfig.from_section(self._algo_config, log_dir=config.get("log_dir"))
+        self._section = super()._get_algo_specific_config_section()
+        self._llt_config = LltConfig.from_section(
+            self._section, log_dir=config.get("log_dir"), target_device=self._target_device
+        )
+        # NNCF's quantization does not look at the scopes of the whole config, and changes lists in place.
+        self.ignored_scopes = scope_list(config.get("ignored_scopes")) + scope_list(self._section.get("ignored_scopes"))
+        self._algo_config["ignored_scopes"] = list(self.ignored_scopes)
+        if targets := self._section.get("target_scopes", config.get("target_scopes")):
+            self._algo_config["target_scopes"] = self.target_scopes = scope_list(targets)
         self._survey: LayerSurvey  # made with the transformation layout
         self._weight_shapes: dict[str, tuple[int, ...]]  # likewise
         self._saved: BuilderState | None = None  # of a resumed run
 
     def _get_algo_specific_config_section(self) -> dict[str, Any]:
-        section = super()._get_algo_specific_config_section()
-        # One step size per tensor unless asked otherwise: it is the importance indicator, and folding batch norm makes
-        # it one per channel in the exported file anyway. The overflow fix would make 8-bit weights 7-bit ones behind
-        # the policy's back; "fixed_bits": 7 says so openly.
-        weights = {"per_channel": False, **section.get("weights", {})}
-        return {**section, "weights": weights, "overflow_fix": "disable"}
+        # What NNCF's own code reads. Its hardware configurations refuse bits below 8 and forced signs, and it looks at
+        # scope_overrides of weights on the device TRIAL only.
+        section = dict(super()._get_algo_specific_config_section())
+        for key in ("scope_overrides", "ignored_scopes", "target_scopes"):
+            section.pop(key, None)
+        for group in ("weights", "activations"):
+            kept = {key: value for key, value in section.get(group, {}).items() if key not in _OWN_KEYS}
+            kept |= {key: scope_list(kept[key]) for key in ("ignored_scopes", "target_scopes") if key in kept}
+            # One step size per tensor unless asked otherwise: it is the importance indicator, and folding batch norm
+            # makes it one per channel in the exported file anyway.
+            default = {"per_channel": False} if group == "weights" else {}
+            section[group] = {**default, **kept}
+        # Ours takes its place: candidates of 7 bits are what NNCF makes of 8.
+        return {**section, "overflow_fix": "disable"}
 
     def _parse_init_params(self) -> None:
         # The base class looks for its own algorithm's name in the config, and for HAWQ's settings.
@@ -75,21 +101,34 @@ class LltQuantizationBuilder(QuantizationBuilder):
 
     def _get_quantizer_setup(self, target_model: NNCFNetwork) -> PTQuantizerSetup:
         setup = super()._get_quantizer_setup(target_model)
-        assign_candidates(
-            setup,
-            target_model.nncf.get_original_graph(),
-            candidate_bits=self._llt_config.candidate_bits,
-            fixed_bits=self._llt_config.fixed_bits,
-            activation_bits=self._llt_config.activation_bits,
-        )
+        assign_candidates(setup, target_model.nncf.get_original_graph(), self._llt_config, self.hw_config)
         return setup
 
+    def _get_single_config_quantizer_setup(self, target_model: NNCFNetwork) -> SingleConfigQuantizerSetup:
+        setup = super()._get_single_config_quantizer_setup(target_model)
+        weights, activations = self._llt_config.weights, self._llt_config.activations
+        unified = self._section.get("activations", {}).get("unified_scale_ops", [])
+        if self.validate_scopes:
+            raise_faults(override_faults(setup, weights, activations, unified))
+        unify_scales(setup, unified)
+        apply_rules(setup, weights, activations)
+        self._check_ranges(setup)
+        return setup
+
+    def _check_ranges(self, setup: SingleConfigQuantizerSetup) -> None:
+        if self._range_init_params is not None:
+            for point in setup.quantization_points.values():
+                try:
+                    self._range_init_params.get_init_config_for_quantization_point(point)
+                except ValueError as error:
+                    msg = f"compression.initializer.range: {error} Each quantizer needs exactly one entry."
+                    raise ConfigError(msg) from error
+
     def get_transformation_layout(self, model: NNCFNetwork) -> PTTransformationLayout:
-        try:
-            return super().get_transformation_layout(model)
-        except ValidationError as error:
-            msg = f"compression.ignored_scopes, compression.target_scopes: {error}"
-            raise ConfigError(msg) from error
+        if self.validate_scopes:
+            names = [node.node_name for node in model.nncf.get_original_graph().get_all_nodes()]
+            raise_faults(placement_faults(self.config, self._section, names))
+        return super().get_transformation_layout(model)
 
     def _get_transformation_layout(self, target_model: NNCFNetwork) -> PTTransformationLayout:
         # In evaluation without gradients nn.MultiheadAttention would go by one fused kernel, past all its quantizers.
@@ -103,6 +142,7 @@ class LltQuantizationBuilder(QuantizationBuilder):
             self._saved.check_model(layers, {node.node_name for node in nodes})
             with reading("compression_state", "a state of this model"):
                 layout = super()._get_transformation_layout(target_model)
+            self._check_resumed(target_model)
         self._survey = survey_layers(self._pt_quantizer_setup, target_model)
         if self._saved is not None:
             self._saved.check_table(self._survey.table)
@@ -120,6 +160,19 @@ class LltQuantizationBuilder(QuantizationBuilder):
                 f"with {list(saved.candidate_bits or ())}; resume with the same, and the same compression.target."
             )
             raise ConfigError(msg)
+
+    def _check_resumed(self, target_model: NNCFNetwork) -> None:
+        graph = target_model.nncf.get_original_graph()
+        asked = Candidates(self._pt_quantizer_setup, graph, self._llt_config, self.hw_config).by_point()
+        for point_id, point in self._pt_quantizer_setup.quantization_points.items():
+            if point.qspec.candidate_bits != asked[point_id]:
+                msg = (
+                    f"compression.candidate_bits={list(self._llt_config.candidate_bits)}: by this config the quantizer "
+                    f"at {point.target_point.target_node_name!r} has {list(asked[point_id])}, and the compression "
+                    f"state was saved with {list(point.qspec.candidate_bits)}; resume with the same bits, the same "
+                    "compression.target and the same target_device."
+                )
+                raise ConfigError(msg)
 
     def _get_state_without_name(self) -> dict[str, Any]:
         return BuilderState.to_dict(

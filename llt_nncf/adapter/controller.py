@@ -135,7 +135,7 @@ class LltQuantizationController(QuantizationController):
                 self.model,
                 self.quantizers,
                 self.config,
-                candidate_bits=config.candidate_bits,
+                candidate_bits=self.quantizers.uniform_bits(config.candidate_bits),
                 importance=config.importance,
                 folder=config.artifacts_dir,
                 read=self._final_indicators,
@@ -168,7 +168,7 @@ class LltQuantizationController(QuantizationController):
             yield "policy"
             return
         importance = self._llt_config.importance
-        candidates = self._llt_config.candidate_bits
+        candidates = self.quantizers.uniform_bits(self._llt_config.candidate_bits)
         last = len(candidates) + importance.sampled_policies - 1
         rounds = policy_rounds(
             self.quantizers,
@@ -378,7 +378,9 @@ class LltQuantizationController(QuantizationController):
         )
 
     def _get_algo_config(self) -> dict[str, Any]:
-        return extract_algo_specific_config(self.config, ALGORITHM_NAME)
+        # Without what is always so here, and makes NNCF warn that it is deprecated.
+        section = extract_algo_specific_config(self.config, ALGORITHM_NAME)
+        return {key: value for key, value in section.items() if key != "export_to_onnx_standard_ops"}
 
     def _final_indicators(self, indicators: IndicatorTable) -> IndicatorTable:
         if self._llt_config.importance.indicator != "normalized":

@@ -1,10 +1,4 @@
-"""
-Reads the layers out of NNCF's graph and quantizer setup: which are searched, what feeds them, what they cost.
-
-The first and the last layer are fixed; so is whatever shares its activation quantizer with one of them. Activation
-quantizers that feed no layer (residual adds, pooling) stay at 8 bits. A layer that is called more than once is fixed as
-well: its calls may have different activation quantizers.
-"""
+"""Reads the layers out of NNCF's graph and quantizer setup: what feeds them, and what they cost."""
 
 import math
 import re
@@ -19,11 +13,9 @@ from nncf.torch.nncf_network import NNCFNetwork
 from nncf.torch.quantization.layers import PTQuantizationPoint
 from nncf.torch.quantization.layers import PTQuantizerSetup
 
-from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import ConfigError
-from llt_nncf.errors import StageError
 
 _UNSEARCHED_BITS = 8
 
@@ -47,52 +39,6 @@ class LayerSurvey:
     model_inputs: frozenset[str]
 
 
-def assign_candidates(
-    setup: PTQuantizerSetup,
-    graph: NNCFGraph,
-    *,
-    candidate_bits: tuple[int, ...],
-    fixed_bits: int,
-    activation_bits: int | None = None,
-) -> None:
-    """
-    Replaces every quantizer spec of ``setup`` by one with candidate bit-widths, in place.
-
-    :param setup: NNCF's quantizer setup.
-    :param graph: NNCF's graph of the original model.
-    :param candidate_bits: Candidates of searched quantizers.
-    :param fixed_bits: The one candidate of fixed layers.
-    :param activation_bits: The one candidate of all activation quantizers, so that only weights are searched.
-    :raises StageError: If there is no layer.
-    """
-    layers = _layer_nodes(graph)
-    if not layers:
-        msg = "The model has no convolution and no linear layer that NNCF can quantize."
-        raise StageError(msg)
-    calls = Counter(node.layer_name for node in layers)
-    fixed = {layers[0].layer_name, layers[-1].layer_name} | {name for name, count in calls.items() if count > 1}
-    node_layers = {node.node_name: node.layer_name for node in layers}
-    for point_id, point in _weight_points(setup).items():
-        layer_name = node_layers.get(point.target_point.target_node_name)
-        if layer_name is None:
-            _drop_point(setup, point_id)  # an embedding: a table look-up has no MACs, and no integer kernel
-            continue
-        bits = (fixed_bits,) if layer_name in fixed else candidate_bits
-        point.qspec = SwitchableQuantizerSpec.extend(point.qspec, bits)
-    for point_ids in _activation_quantizers(setup):
-        fed = {node_layers[name] for name in _fed_nodes(setup, point_ids) if name in node_layers}
-        bits = candidate_bits if fed else (_UNSEARCHED_BITS,)
-        if fed & fixed:
-            bits = (fixed_bits,)
-        if activation_bits is not None:
-            bits = (activation_bits,)
-        for point_id in point_ids:
-            point = setup.quantization_points[point_id]
-            # NNCF's hardware config prefers a step size per channel in front of depthwise convolutions; no engine has
-            # an integer kernel for that, and the indicator of a quantizer is one number.
-            point.qspec = SwitchableQuantizerSpec.extend(point.qspec, bits, scale_shape=(1,))
-
-
 def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
     """
     Builds the layer table.
@@ -103,20 +49,21 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
     """
     graph = model.nncf.get_original_graph()
     module_names = {id(module): name for name, module in model.named_modules()}
-    quantizers = _activation_quantizers(setup)
+    quantizers = activation_quantizers(setup)
     names = _readable_names([_point_name(setup.quantization_points[ids[0]]) for ids in quantizers])
     feeding = {
         node_name: (name, setup.quantization_points[ids[0]].qspec.candidate_bits)
         for name, ids in zip(names, quantizers, strict=True)
-        for node_name in _fed_nodes(setup, ids)
+        for node_name in fed_nodes(setup, ids)
     }
-    weight_points = {point.target_point.target_node_name: point_id for point_id, point in _weight_points(setup).items()}
+    feeding |= {name: (f"{name} (mixed input)", (_UNSEARCHED_BITS,)) for name in mixed_nodes(setup)}
+    weighted = {point.target_point.target_node_name: point_id for point_id, point in weight_points(setup).items()}
 
     rows: dict[str, Layer] = {}
     row_points: dict[str, int] = {}
     nodes: dict[str, NNCFNode] = {}
-    for node in _layer_nodes(graph):
-        point_id = weight_points.get(node.node_name)
+    for node in layer_nodes(graph):
+        point_id = weighted.get(node.node_name)
         if point_id is None:
             continue
         layer_name = module_names[id(model.nncf.get_containing_module(node.node_name))]
@@ -126,7 +73,7 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
         group, activation_bits = feeding.get(node.node_name, (f"{layer_name} (float input)", (_UNSEARCHED_BITS,)))
         rows[layer_name] = Layer(
             name=layer_name,
-            macs=sum(_macs(graph, call) for call in _layer_nodes(graph) if call.layer_name == node.layer_name),
+            macs=sum(_macs(graph, call) for call in layer_nodes(graph) if call.layer_name == node.layer_name),
             weight_count=_weight_count(node),
             activation_group=group,
             weight_bits=setup.quantization_points[point_id].qspec.candidate_bits,
@@ -165,7 +112,7 @@ def weighted_nodes(model: NNCFNetwork) -> dict[str, tuple[str, tuple[int, ...]]]
     module_names = {id(module): name for name, module in model.named_modules()}
     modules = {
         node.node_name: model.nncf.get_containing_module(node.node_name)
-        for node in _layer_nodes(model.nncf.get_original_graph())
+        for node in layer_nodes(model.nncf.get_original_graph())
     }
     return {
         name: (module_names[id(module)], tuple(module.weight.shape))
@@ -174,27 +121,19 @@ def weighted_nodes(model: NNCFNetwork) -> dict[str, tuple[str, tuple[int, ...]]]
     }
 
 
-def _layer_nodes(graph: NNCFGraph) -> list[NNCFNode]:
+def layer_nodes(graph: NNCFGraph) -> list[NNCFNode]:
     """Convolutions and linear layers in the order of the forward pass."""
     kinds = (ConvolutionLayerAttributes, LinearLayerAttributes)
     nodes = [node for node in graph.get_all_nodes() if isinstance(node.layer_attributes, kinds)]
     return sorted(nodes, key=lambda node: node.node_id)
 
 
-def _weight_points(setup: PTQuantizerSetup) -> dict[int, PTQuantizationPoint]:
+def weight_points(setup: PTQuantizerSetup) -> dict[int, PTQuantizationPoint]:
+    """The weight quantization points by their ids."""
     return {i: point for i, point in setup.quantization_points.items() if point.is_weight_quantization_point()}
 
 
-def _drop_point(setup: PTQuantizerSetup, point_id: int) -> None:
-    del setup.quantization_points[point_id]
-    for groups in (setup.unified_scale_groups, setup.shared_input_operation_set_groups):
-        for group_id, ids in list(groups.items()):
-            groups[group_id] = ids - {point_id}
-            if not groups[group_id]:
-                del groups[group_id]
-
-
-def _activation_quantizers(setup: PTQuantizerSetup) -> list[list[int]]:
+def activation_quantizers(setup: PTQuantizerSetup) -> list[list[int]]:
     """The activation quantization points, those of one quantizer (unified scales) together."""
     unified = [sorted(ids) for ids in setup.unified_scale_groups.values()]
     grouped = {point_id for ids in unified for point_id in ids}
@@ -203,8 +142,15 @@ def _activation_quantizers(setup: PTQuantizerSetup) -> list[list[int]]:
     return [ids for ids in unified if points[ids[0]].is_activation_quantization_point()] + single
 
 
-def _fed_nodes(setup: PTQuantizerSetup, point_ids: list[int]) -> list[str]:
+def fed_nodes(setup: PTQuantizerSetup, point_ids: list[int]) -> list[str]:
+    """The operations that read what the points of one quantizer put out."""
     return [name for i in point_ids for name in setup.quantization_points[i].directly_quantized_operator_node_names]
+
+
+def mixed_nodes(setup: PTQuantizerSetup) -> set[str]:
+    """The operations that several quantizers feed (a concatenation without unified scales): no one grid is theirs."""
+    fed = Counter(name for ids in activation_quantizers(setup) for name in set(fed_nodes(setup, ids)))
+    return {name for name, count in fed.items() if count > 1}
 
 
 def _macs(graph: NNCFGraph, node: NNCFNode) -> int:

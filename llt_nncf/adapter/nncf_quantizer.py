@@ -66,6 +66,9 @@ class NncfSwitchableQuantizer(BaseQuantizer):
             signed=True if qspec.signedness_to_force is None else qspec.signedness_to_force,
             is_weight=qspec.is_quantized_on_export,
         )
+        factor = qspec.compression_lr_multiplier
+        if factor is not None:
+            self.core.raw_step_sizes.register_hook(lambda gradient: factor * gradient)
 
     @property
     def num_bits(self) -> int:

@@ -4,44 +4,29 @@ from typing import Any
 
 from nncf import NNCFConfig
 from nncf.config.schema import REF_VS_ALGO_SCHEMA
-from nncf.config.schemata.algo.quantization import QUANTIZATION_SCHEMA
 
 from llt_nncf.config import ALGORITHM_NAME
-from llt_nncf.config import check_section
+from llt_nncf.config import NNCF_PROPERTIES
+from llt_nncf.config import faults_of_device
+from llt_nncf.config import raise_faults
+from llt_nncf.config import section_faults
 from llt_nncf.config import section_properties
 from llt_nncf.errors import ConfigError
 from llt_nncf.indicators import OWN_INDICATORS
 from llt_nncf.indicators import registered_indicators
 
-# Keys of NNCF's quantization algorithm that mean the same here; its own code reads them.
-_SHARED_KEYS = (
-    "initializer",
-    "ignored_scopes",
-    "target_scopes",
-    "validate_scopes",
-    "quantize_inputs",
-    "quantize_outputs",
-    "compression_lr_multiplier",
-)
-_WEIGHT_KEYS = ("per_channel", "ignored_scopes", "target_scopes")
-_ACTIVATION_KEYS = ("ignored_scopes", "target_scopes", "unified_scale_ops")
+# Keys of the whole config that NNCF takes for every algorithm's.
+_GLOBAL_KEYS = ("ignored_scopes", "target_scopes", "compression_lr_multiplier")
 
 
 def full_properties() -> dict[str, Any]:
     """Returns the schema of every key of the section: ours and those that it shares with NNCF's quantization."""
-    theirs = QUANTIZATION_SCHEMA["properties"]
-    shared = {key: theirs[key] for key in _SHARED_KEYS}
-    initializer = {k: v for k, v in shared["initializer"]["properties"].items() if k != "precision"}
-    shared["initializer"] = {**shared["initializer"], "properties": initializer}
-    for group, keys in (("weights", _WEIGHT_KEYS), ("activations", _ACTIVATION_KEYS)):
-        properties = {key: theirs[group]["properties"][key] for key in keys}
-        shared[group] = {"type": "object", "properties": properties, "additionalProperties": False}
-    return {**section_properties([*OWN_INDICATORS, *registered_indicators()]), **shared}
+    return {**section_properties([*OWN_INDICATORS, *registered_indicators()]), **NNCF_PROPERTIES}
 
 
 def check_config(config: dict[str, Any]) -> None:
     """
-    Checks every ``llt_quantization`` section of a config.
+    Checks every ``llt_quantization`` section of a config, and the keys outside that bear on it.
 
     :param config: The config as loaded from JSON.
     :raises ConfigError: With all faults, or if another algorithm stands beside ours.
@@ -50,9 +35,16 @@ def check_config(config: dict[str, Any]) -> None:
     is_list = isinstance(compression, list)
     sections = compression if is_list else [compression]
     algorithms = [section.get("algorithm") for section in sections if isinstance(section, dict)]
+    faults = []
     for index, section in enumerate(sections):
         if isinstance(section, dict) and section.get("algorithm") == ALGORITHM_NAME:
-            check_section(section, full_properties(), where=f"compression[{index}]" if is_list else "compression")
+            where = f"compression[{index}]" if is_list else "compression"
+            faults += section_faults(section, full_properties(), where=where)
+    if ALGORITHM_NAME in algorithms:
+        faults += faults_of_device(config.get("target_device", "ANY"))
+        properties = {key: NNCF_PROPERTIES[key] for key in _GLOBAL_KEYS}
+        faults += section_faults({key: config[key] for key in _GLOBAL_KEYS if key in config}, properties, where="")
+    raise_faults(faults)
     if ALGORITHM_NAME in algorithms and len(algorithms) > 1:
         others = ", ".join(repr(name) for name in algorithms if name != ALGORITHM_NAME) or "itself"
         msg = f"compression: {ALGORITHM_NAME!r} cannot be combined with {others} yet; keep one of them."

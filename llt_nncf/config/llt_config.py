@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Any
 
 from llt_nncf.artifacts import CostTable
+from llt_nncf.config.quantizer_rules import GroupRules
 from llt_nncf.cost import Budget
 from llt_nncf.errors import ConfigError
 from llt_nncf.errors import located
@@ -16,6 +17,12 @@ ALGORITHM_NAME = "llt_quantization"
 # With the target "cpu": 8-bit weights can saturate in CPUs without VNNI, and activations below 8 bits make none faster.
 _CPU_WEIGHT_BITS = 7
 _CPU_ACTIVATION_BITS = 8
+
+# What NNCF's hardware configuration of the NPU has, up to 8 bits.
+_NPU_BITS = (8, 4, 2)
+
+# Without an entry in NNCF's hardware configurations for less than 8 bits: there a low-bit grid lives in int8.
+_DEVICES = ("ANY", "CPU", "GPU", "NPU", "TRIAL")
 
 # Keys of the section's "importance" that hold where the script's own loop does the training, and decides the rest.
 _IN_ANY_LOOP = {"where", "indicator", "start_values", "epochs", "sampled_policies", "tie_weight_activation", "seed"}
@@ -71,14 +78,18 @@ class SearchConfig:
 @dataclass(frozen=True)
 class LltConfig:
     """
-    The section's own values; those that NNCF reads (``initializer``, ``weights``, scopes) stay with NNCF.
+    The section's own values; those that NNCF reads (``initializer``, scopes) stay with NNCF.
 
     ``budget`` is ``None`` only where ``policy`` is given.
     """
 
+    target_device: str = "ANY"
     target: str = "default"
     candidate_bits: tuple[int, ...] = (6, 5, 4, 3, 2)
     fixed_bits: int = 8
+    weights: GroupRules = GroupRules()
+    activations: GroupRules = GroupRules()
+    overflow_fix: str = "disable"
     budget: Budget | None = None
     alpha: float | str = 1.0
     search_time_limit_s: float = 60.0
@@ -89,24 +100,32 @@ class LltConfig:
     artifacts_dir: str | None = None
 
     @classmethod
-    def from_section(cls, section: Mapping[str, Any], *, log_dir: str | None = None) -> "LltConfig":
+    def from_section(
+        cls, section: Mapping[str, Any], *, log_dir: str | None = None, target_device: str = "ANY"
+    ) -> "LltConfig":
         """
         Reads a checked section.
 
         :param section: A section that ``check_section`` let pass.
         :param log_dir: The config's ``log_dir``, the default of ``artifacts_dir``.
+        :param target_device: The config's ``target_device``, one that ``faults_of_device`` let pass.
         :raises ConfigError: If neither a budget nor a policy is given, or keys contradict each other.
         :raises ArtifactError: If a cost table of the budget is missing or malformed.
         :raises BudgetError: If limits of the budget contradict each other.
         """
         own = {key: section[key] for key in cls.__dataclass_fields__ if key in section}
+        own |= {group: GroupRules.from_section(section, group) for group in ("weights", "activations")}
+        own["target_device"] = target_device
         chosen = dict(own.pop("importance", {}))
         if "learning_rate_per_bit" in chosen:
             chosen["learning_rate_per_bit"] = {int(b): rate for b, rate in chosen["learning_rate_per_bit"].items()}
         importance = ImportanceConfig(**chosen)
         search = SearchConfig(**own.pop("search", {}))
         faults = []
-        if own.get("target") == "cpu":
+        if target_device == "NPU":
+            own.setdefault("candidate_bits", _NPU_BITS)
+            faults += _faults_for_npu(section)
+        elif own.get("target") == "cpu":
             own = {"candidate_bits": range(2, _CPU_WEIGHT_BITS + 1), "fixed_bits": _CPU_WEIGHT_BITS, **own}
             faults += _faults_for_cpu(own)
         if "budget" in own:
@@ -140,6 +159,22 @@ class LltConfig:
         return _CPU_ACTIVATION_BITS if self.target == "cpu" else None
 
 
+def faults_of_device(target_device: Any) -> list[str]:
+    """Returns what is wrong with the config's ``target_device``."""
+    if target_device in _DEVICES:
+        return []
+    return [f"target_device={target_device!r}: is not supported; give one of {', '.join(_DEVICES)}."]
+
+
+def _faults_for_npu(section: Mapping[str, Any]) -> list[str]:
+    faults = []
+    if section.get("target") == "cpu":
+        faults.append('compression.target="cpu": contradicts target_device="NPU"; remove one of the two.')
+    if "preset" in section:
+        faults.append("compression.preset: NNCF has none for the NPU; remove it, quantizers are symmetric anyway.")
+    return faults
+
+
 def _faults_for_cpu(section: Mapping[str, Any]) -> list[str]:
     faults = []
     remedy = (
@@ -150,6 +185,15 @@ def _faults_for_cpu(section: Mapping[str, Any]) -> list[str]:
         faults.append(f"compression.candidate_bits={list(section['candidate_bits'])}: {remedy}")
     if section["fixed_bits"] > _CPU_WEIGHT_BITS:
         faults.append(f"compression.fixed_bits={section['fixed_bits']}: {remedy}")
+    for path, bits in section["weights"].bits_by_path("weights").items():
+        if max(bits) > _CPU_WEIGHT_BITS:
+            faults.append(f"{path}={list(bits)}: {remedy}")
+    for path, bits in section["activations"].bits_by_path("activations").items():
+        if bits != (_CPU_ACTIVATION_BITS,):
+            faults.append(
+                f'{path}={list(bits)}: "target": "cpu" keeps all activations at {_CPU_ACTIVATION_BITS} bits; remove '
+                "one of the two."
+            )
     if "average_activation_bits" in section.get("budget", {}):
         faults.append(
             f'compression.budget.average_activation_bits: "target": "cpu" keeps all activations at '

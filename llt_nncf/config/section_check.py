@@ -1,6 +1,7 @@
 """Checks a section against its JSON schema, and words every fault so that it can be mended."""
 
 import difflib
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,29 +17,61 @@ def check_section(section: Any, properties: dict[str, Any], *, where: str) -> No
 
     :param section: The section as loaded from JSON.
     :param properties: JSON schema of each key that is allowed.
-    :param where: Key path of the section, for example ``compression``.
+    :param where: Key path of the section, for example ``compression``; empty for the config itself.
     :raises ConfigError: With one line per fault: key path, what was given, what is allowed.
     """
+    raise_faults(section_faults(section, properties, where=where))
+
+
+def section_faults(section: Any, properties: dict[str, Any], *, where: str) -> list[str]:
+    """Returns what ``check_section`` would refuse, a line each."""
     schema = {"type": "object", "properties": properties, "additionalProperties": False}
-    errors = sorted(_VALIDATOR(schema).iter_errors(section), key=lambda error: list(map(str, error.path)))
-    lines = [line for error in errors for line in _word(error, where)]
+    errors = sorted(_Validator(schema).iter_errors(section), key=lambda error: list(map(str, error.path)))
+    return [line for error in errors for line in _word(error, where)]
+
+
+def raise_faults(lines: list[str]) -> None:
+    """
+    Raises one error for all faults, if there are any.
+
+    :raises ConfigError: With a line per fault.
+    """
     if lines:
         msg = f"{len(lines)} fault{'s' * (len(lines) > 1)} in the llt_quantization config:\n  " + "\n  ".join(lines)
         raise ConfigError(msg)
 
 
-def _is_integer(_checker: Any, value: Any) -> bool:
-    # jsonschema takes 4.0 for an integer, which range() does not; and generators have seeds of 64 bits.
-    return type(value) is int and abs(value) < 2**63
+def _check_refused(
+    validator: Any, refused: list[dict[str, Any]], instance: Any, schema: Any
+) -> Iterator[jsonschema.ValidationError]:
+    for case in refused:
+        # Not by equality alone: false == 0, and a wrong type is worded as such.
+        if "value" not in case or (type(case["value"]) is type(instance) and case["value"] == instance):
+            yield jsonschema.ValidationError(f"is refused: {case['remedy']}")
 
 
-def _is_number(_checker: Any, value: Any) -> bool:
-    # Python reads NaN and Infinity from JSON, and NaN is neither below nor above any limit.
+def _check_scopes(validator: Any, are_scopes: bool, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
+    for scope in instance if isinstance(instance, list) else [instance]:
+        if isinstance(scope, str) and "{re}" in scope:
+            try:
+                re.compile(scope.replace("{re}", ""))
+            except re.error as error:
+                yield jsonschema.ValidationError(f"{scope!r} is no regular expression ({error})")
+
+
+def _is_number(checker: Any, value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
-_VALIDATOR = jsonschema.validators.extend(
+def _is_integer(checker: Any, value: Any) -> bool:
+    return type(value) is int and abs(value) < 2**63
+
+
+# JSON Schema takes 4.0 for an integer, and Python reads NaN, Infinity and numbers beyond all floats from JSON; the seeds
+# of generators have 64 bits.
+_Validator = jsonschema.validators.extend(
     jsonschema.Draft7Validator,
+    {"refused": _check_refused, "scopes": _check_scopes},
     type_checker=jsonschema.Draft7Validator.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number}),
 )
 
@@ -49,10 +82,11 @@ def _shown(value: Any) -> str:
 
 
 def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
-    # NNCF's own keys contain alternatives (a dict or a list of dicts); the closest one says what is wrong.
+    # Of alternatives the closest one says what is wrong.
     if error.context:
         error = jsonschema.exceptions.best_match([error]) or error
     path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+    path = path.removeprefix(".")  # of the config itself
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
         for key in sorted(set(error.instance) - set(known)):
@@ -61,14 +95,21 @@ def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
             yield f"{path}.{key}: unknown key; {hint}"
     elif error.validator == "enum":
         yield f"{path}={_shown(error.instance)}: must be one of {', '.join(map(repr, error.validator_value))}."
+    elif error.validator == "refused":
+        given = "" if isinstance(error.instance, dict) else f"={_shown(error.instance)}"
+        yield f"{path}{given} {error.message}"
     elif error.validator == "required":
         yield f"{path}: {error.message}."
+    elif error.validator == "anyOf" and all("required" in choice for choice in error.validator_value):
+        yield f"{path}: give {' or '.join(key for choice in error.validator_value for key in choice['required'])}."
     elif error.validator == "minProperties":
         yield f"{path}: is empty; give at least one of {', '.join(sorted(error.schema['properties']))}."
     elif error.validator == "type" and type(error.instance) in (int, float):
         yield f"{path}={_shown(error.instance)}: must be of type {error.validator_value}, and of 64 bits at most."
     elif error.validator in _LIMITS:
-        yield f"{path}={_shown(error.instance)}: must be {_LIMITS[error.validator]} {error.validator_value}."
+        allowed = error.validator_value
+        allowed = " or ".join(allowed) if isinstance(allowed, list) else allowed
+        yield f"{path}={_shown(error.instance)}: must be {_LIMITS[error.validator]} {allowed}."
     elif error.validator == "uniqueItems":
         yield f"{path}={_shown(error.instance)}: names a value twice."
     else:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-_BITS = {"type": "integer", "minimum": 2, "maximum": 8}
+BITS = {"type": "integer", "minimum": 2, "maximum": 8}
 _UNIFORM_BITS = {"type": "integer", "minimum": 1, "maximum": 32}
 _BITS_BY_PATTERN = {
     "type": "object",
-    "additionalProperties": {"type": "array", "items": _BITS, "minItems": 1, "uniqueItems": True},
+    "additionalProperties": {"type": "array", "items": BITS, "minItems": 1, "uniqueItems": True},
     "description": "Pattern of layer names, as of file names, to the bits that these layers may have.",
     "default": {},
 }
@@ -36,14 +36,14 @@ def section_properties(indicators: Sequence[str]) -> dict[str, Any]:
         },
         "candidate_bits": {
             "type": "array",
-            "items": _BITS,
+            "items": BITS,
             "minItems": 2,
             "uniqueItems": True,
             "description": "Bit-widths that the search may choose from, for weights and activations.",
             "default": [6, 5, 4, 3, 2],
         },
         "fixed_bits": {
-            **_BITS,
+            **BITS,
             "description": "Bit-width of the first and the last layer, which are not searched. 7 keeps their weights "
             "from saturating on CPUs without VNNI.",
             "default": 8,

@@ -23,7 +23,7 @@ def policy_rounds(
     quantizer's bits are drawn uniformly and independently. The draw depends on ``seed`` and ``step`` alone, so it is
     the same on every rank and after a resume.
 
-    :param quantizers: The quantizers; those with one candidate keep it.
+    :param quantizers: The quantizers; one that lacks the bits of a uniform policy takes its nearest, of two the higher.
     :param candidate_bits: Bit-widths of the uniform policies, in order.
     :param sampled_policies: Number of sampled policies, 0 or more.
     :param seed: Seed of the draw.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -45,6 +46,18 @@ class QuantizerSet:
         """Yields every quantizer, weights first, in the order of the table."""
         yield from self.weights.values()
         yield from self.activations.values()
+
+    def uniform_bits(self, candidate_bits: Sequence[int]) -> tuple[int, ...]:
+        """
+        Returns the bit-widths of the uniform policies of importance training, descending.
+
+        NOTE: differs from the paper, where all layers have the same candidates: every bit-width that some searched
+        quantizer has gets a policy. The quantizers that lack it take their nearest.
+
+        :param candidate_bits: What to return if nothing is searched.
+        """
+        searched = {bits for q in self.all() if len(q.candidate_bits) > 1 for bits in q.candidate_bits}
+        return tuple(sorted(searched or candidate_bits, reverse=True))
 
     def apply(self, policy: BitPolicy) -> None:
         """
