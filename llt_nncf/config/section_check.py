@@ -67,8 +67,8 @@ def _is_integer(checker: Any, value: Any) -> bool:
     return type(value) is int and abs(value) < 2**63
 
 
-# JSON Schema takes 4.0 for an integer, and Python reads NaN, Infinity and numbers beyond all floats from JSON; the seeds
-# of generators have 64 bits.
+# JSON Schema takes 4.0 for an integer; Python reads NaN, Infinity and numbers of any length from JSON, and the seeds of
+# generators have 64 bits.
 _Validator = jsonschema.validators.extend(
     jsonschema.Draft7Validator,
     {"refused": _check_refused, "scopes": _check_scopes},
@@ -104,12 +104,11 @@ def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
         yield f"{path}: give {' or '.join(key for choice in error.validator_value for key in choice['required'])}."
     elif error.validator == "minProperties":
         yield f"{path}: is empty; give at least one of {', '.join(sorted(error.schema['properties']))}."
-    elif error.validator == "type" and type(error.instance) in (int, float):
-        yield f"{path}={_shown(error.instance)}: must be of type {error.validator_value}, and of 64 bits at most."
     elif error.validator in _LIMITS:
         allowed = error.validator_value
         allowed = " or ".join(allowed) if isinstance(allowed, list) else allowed
-        yield f"{path}={_shown(error.instance)}: must be {_LIMITS[error.validator]} {allowed}."
+        long = ", and of 64 bits at most" if error.validator == "type" and type(error.instance) in (int, float) else ""
+        yield f"{path}={_shown(error.instance)}: must be {_LIMITS[error.validator]} {allowed}{long}."
     elif error.validator == "uniqueItems":
         yield f"{path}={_shown(error.instance)}: names a value twice."
     else:
