@@ -141,6 +141,7 @@ def train_indicators(
                 break
         else:
             run.end_epoch()
+    run.restore_random()  # of a training that was over when it was killed
     run.save()
     step.finish()
     losses = {name: value / max(run.counted, 1) for name, value in run.sums.items()}
@@ -188,7 +189,7 @@ class _Run:
         iterator = iter(self.loader)
         for _ in range(self.batches_done):
             next(iterator)
-        self._restore_random()
+        self.restore_random()
         if per_epoch is None:
             iterator = _while_all_ranks_have_one(iterator, self.joint_step.device)
         indices = itertools.count(self.batches_done) if per_epoch is None else range(self.batches_done, per_epoch)
@@ -278,9 +279,10 @@ class _Run:
             own = state["of_ranks"][rank()]
             self._epoch_random, self._resumed_random = own["epoch_random"], own["random"]
         if self.batches_done == 0:
-            self._restore_random()
+            self.restore_random()
 
-    def _restore_random(self) -> None:
+    def restore_random(self) -> None:
+        """Puts the generators where they were at the checkpoint, once."""
         if self._resumed_random is not None:
             set_random_state(self._resumed_random, self.loader)
             self._resumed_random = None
