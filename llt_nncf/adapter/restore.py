@@ -37,6 +37,7 @@ def restore(
     :return: The controller; the model is ``controller.model``.
     :raises ConfigError: If the config cannot be read, or is no config of this algorithm.
     :raises ArtifactError: If the checkpoint cannot be read, or is of another model.
+    :raises InvalidIndicatorError: If its indicators are not usable.
     """
     config = _load_config(config_path, input_shape)
     checkpoint = _load_checkpoint(checkpoint_path)
@@ -84,7 +85,7 @@ def _load_config(path: Path | str, input_shape: Sequence[int] | None) -> NNCFCon
 def _load_checkpoint(path: Path | str) -> dict[str, Any]:
     try:
         check_zip(path)
-        # The one class in a compression state, an enumeration.
+        # The one class in the compression states of earlier versions, and of other algorithms, an enumeration.
         with torch.serialization.safe_globals([CompressionStage]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

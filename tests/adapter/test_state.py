@@ -3,14 +3,17 @@
 import copy
 import json
 import random
+import re
 from pathlib import Path
 
 import nncf
+import numpy as np
 import pytest
 import torch
 from nncf.api.compression import CompressionStage
 from nncf.torch import load_state
 from torch import nn
+from torch.utils.data import DataLoader
 
 import llt_nncf
 from llt_nncf.adapter.compression_state import check_compression_state
@@ -262,3 +265,63 @@ def test_a_damaged_state_is_accepted_or_refused_by_an_error_of_ours(compress, re
         except LltError:
             refused += 1
     assert refused > 200
+
+
+class Augmented(nn.Module):
+    """Draws from PyTorch's generator in every training step."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2, self.bn = nn.Conv2d(2, 6, 3), nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6)
+        self.drop, self.fc = nn.Dropout(0.3), nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.bn(self.conv2(torch.relu(self.conv1(x)))))
+        return self.fc(self.drop(x.mean((2, 3))))
+
+
+def test_the_lines_of_the_documentation_resume_exactly(compress, loader, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs/checkpoints.md").read_text()
+    (code,) = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
+    lines: dict = {}
+    exec(code, lines)
+
+    def make(model):
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        return optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9)
+
+    def run(epochs, ctrl, model, optimizer, schedule, shuffled, path=None):
+        for epoch in epochs:
+            ctrl.scheduler.epoch_step()
+            model.train()
+            for images, target in shuffled:
+                images = images * (1 + 0.1 * np.random.rand()) + 0.1 * random.random()
+                optimizer.zero_grad()
+                for _ in ctrl.policies():
+                    nn.functional.cross_entropy(model(images), target).backward()
+                optimizer.step()
+            schedule.step()
+            if path is not None and epoch == 0:
+                lines["save"](path, epoch, ctrl, model, optimizer, schedule, shuffled)
+        return model.state_dict(), optimizer.state_dict()
+
+    def shuffle(seed):
+        return DataLoader(loader.dataset, 32, shuffle=True, generator=torch.Generator().manual_seed(seed))
+
+    torch.manual_seed(0)
+    path, section = str(tmp_path / "checkpoint.pt"), {"importance": {"where": "training", "epochs": 2}}
+    ctrl, model = compress(Augmented(), **section)
+    expected, moments = run(range(3), ctrl, model, *make(model), shuffle(1), path)
+
+    def create(model, config, compression_state):
+        return compress(model, compression_state=compression_state, **config)
+
+    monkeypatch.setitem(lines, "create_compressed_model", create)
+    torch.manual_seed(5), random.seed(5), np.random.seed(5)
+    shuffled = shuffle(5)
+    first, *resumed = lines["resume"](path, Augmented(), section, make, shuffled)
+    found, found_moments = run(range(first, 3), *resumed, shuffled)
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    assert resumed[0].policy == ctrl.policy
+    for index, values in moments["state"].items():
+        assert all(torch.equal(values[key], found_moments["state"][index][key]) for key in values)

@@ -64,7 +64,7 @@ CONFIG = {
     },
 }
 FILES = {"model.onnx", "model.xml", "model.bin", "float.onnx", "policy.json", "layers.json", "reference.npz"}
-FILES |= {"bits.png", "report.json"}
+FILES |= {"bits.png", "indicators.png", "report.json"}
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,10 @@ def corrupted(trained, tmp_path, content):
         ({"model": "models.py:nets"}, "no function 'nets' in the file; it has net, other, nothing, broken"),
         ({"model": "models.py:nothing"}, "returned int; it must return the float model"),
         ({"model": "models.py:broken"}, "RuntimeError: no weights here (.*models.py, line 24)"),
-        ({"model": "models.py:other"}, "is not of this model and config"),
+        (
+            {"model": "models.py:other"},
+            "checkpoint.pt: .*of another model: '10' has weights of [5, 8] here and of [4, 8] there",
+        ),
         ({"model": "models.py"}, "give FILE.py:FACTORY or torchvision:NAME"),
         ({"config": "missing.json"}, "missing.json"),
         ({"config": "models.py"}, "not an NNCF config in JSON"),
@@ -257,7 +260,7 @@ class Harmful:
     [
         ({"state_dict": {}}, "has ['state_dict']; must have 'model' and 'compression'"),
         ([1], "has list; must have 'model' and 'compression'"),
-        ({"model": {}, "compression": {}}, "is not of this model and config"),
+        ({"model": {}, "compression": {}}, ".pt: compression_state: has no 'builder_state'"),
         ({"model": Harmful(), "compression": {}}, "not a checkpoint of tensors and plain values"),
         (b"", "not a checkpoint of tensors and plain values"),
     ],
