@@ -42,7 +42,7 @@ def restore(
     config = _load_config(config_path, input_shape)
     checkpoint = _load_checkpoint(checkpoint_path)
     try:
-        with warnings.catch_warnings(), located(f"{checkpoint_path}, {config_path}"):
+        with warnings.catch_warnings(), located(checkpoint_path):
             # NNCF 3 has nothing in the place of what is deprecated here.
             warnings.simplefilter("ignore", FutureWarning)
             controller, compressed = create_compressed_model(
