@@ -90,7 +90,18 @@ class LltQuantizationBuilder(QuantizationBuilder):
     def _parse_init_params(self) -> None:
         # The base class looks for its own algorithm's name in the config, and for HAWQ's settings.
         InitBatches.for_statistics(self.config)
-        params = extract_range_init_params(self.config, self.name)
+        try:
+            params = extract_range_init_params(self.config, self.name)
+        except ValueError as error:  # what NNCF's schema does not see
+            msg = f"compression.initializer.range: {error}"
+            raise ConfigError(msg) from error
+        adaptation = self._algo_config.get("initializer", {}).get("batchnorm_adaptation", {})
+        samples = adaptation.get("num_bn_adaptation_samples", 0)
+        if samples < 0:  # NNCF would say so after the importance training
+            msg = (
+                f"compression.initializer.batchnorm_adaptation.num_bn_adaptation_samples={samples}: must be at least 0."
+            )
+            raise ConfigError(msg)
         self._range_init_params = None if params is None else PTRangeInitParams(**params)
 
     def _get_quantizer_setup(self, target_model: NNCFNetwork) -> PTQuantizerSetup:
@@ -144,10 +155,10 @@ class LltQuantizationBuilder(QuantizationBuilder):
             self._saved.check_model(layers, {node.node_name for node in nodes})
             with reading("compression_state", "a state of this model"):
                 layout = super()._get_transformation_layout(target_model)
+            self._check_resumed(target_model)
         self._survey = survey_layers(self._pt_quantizer_setup, target_model)
         if self._saved is not None:
             self._saved.check_table(self._survey.table)
-            self._check_resumed(target_model)
         return layout
 
     def _load_state_without_name(self, state_without_name: dict[str, Any]) -> None:

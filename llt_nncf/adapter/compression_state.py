@@ -20,6 +20,7 @@ from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.errors import ArtifactError
+from llt_nncf.errors import located
 from llt_nncf.errors import some_of
 
 _SCHEMA = "llt_nncf.compression_state/1"
@@ -207,6 +208,9 @@ class ControllerState:
                 msg = f"importance_steps={steps} is negative"
                 raise ValueError(msg)
             policy = None if content["policy"] is None else BitPolicy.from_dict(content["policy"], f"{_WHERE}, policy")
+            if policy is not None and table is not None:
+                with located(f"{_WHERE}, policy"):
+                    policy.check(table)
             indicators = budget = None
             if has_schema and table is not None and content["indicators"] is not None:
                 indicators = IndicatorTable.from_dict(content["indicators"], table, f"{_WHERE}, indicators")
@@ -269,7 +273,11 @@ def _spec(point: Mapping[str, Any]) -> dict[str, Any]:
             typed(spec[name], kind)
     for name in ("candidate_bits", "scale_shape"):
         spec[name] = tuple(typed(number, int) for number in typed(spec[name], list))
-    if spec["mode"] != SWITCHABLE_MODE or spec["num_bits"] not in spec["candidate_bits"]:
+    bits = spec["candidate_bits"]
+    if len(set(bits)) < len(bits) or not all(2 <= candidate <= 8 for candidate in bits):
+        msg = f"candidate_bits={bits} must be distinct, each from 2 to 8"
+        raise ValueError(msg)
+    if spec["mode"] != SWITCHABLE_MODE or spec["num_bits"] not in bits:
         msg = f"mode={spec['mode']!r}, num_bits={spec['num_bits']!r} of {spec['candidate_bits']}"
         raise ValueError(msg)
     if spec["is_quantized_on_export"] != is_weight or not (is_weight or spec["scale_shape"] == (1,)):

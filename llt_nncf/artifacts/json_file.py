@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from llt_nncf.artifacts.temporary_path import temporary_path
 from llt_nncf.errors import ArtifactError
+from llt_nncf.errors import LltError
 
 T = TypeVar("T")
 
@@ -118,6 +119,8 @@ def parsing(where: Path | str, kind: str) -> Iterator[None]:
     """
     try:
         yield
+    except LltError:
+        raise  # it has its own words, and is a ValueError too
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         msg = f"{where}: not {kind}: {error!r}"
         raise ArtifactError(msg) from error

@@ -26,7 +26,7 @@ def check_section(section: Any, properties: dict[str, Any], *, where: str) -> No
 def section_faults(section: Any, properties: dict[str, Any], *, where: str) -> list[str]:
     """Returns what ``check_section`` would refuse, a line each."""
     schema = {"type": "object", "properties": properties, "additionalProperties": False}
-    errors = sorted(_VALIDATOR(schema).iter_errors(section), key=lambda error: list(map(str, error.path)))
+    errors = sorted(_Validator(schema).iter_errors(section), key=lambda error: list(map(str, error.path)))
     return [line for error in errors for line in _word(error, where)]
 
 
@@ -59,17 +59,17 @@ def _check_scopes(validator: Any, are_scopes: bool, instance: Any, schema: Any) 
                 yield jsonschema.ValidationError(f"{scope!r} is no regular expression ({error})")
 
 
-def _is_integer(_checker: Any, value: Any) -> bool:
-    # jsonschema takes 4.0 for an integer, which range() does not; and generators have seeds of 64 bits.
-    return type(value) is int and abs(value) < 2**63
-
-
-def _is_number(_checker: Any, value: Any) -> bool:
-    # Python reads NaN and Infinity from JSON, and NaN is neither below nor above any limit.
+def _is_number(checker: Any, value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
-_VALIDATOR = jsonschema.validators.extend(
+def _is_integer(checker: Any, value: Any) -> bool:
+    return type(value) is int and abs(value) < 2**63
+
+
+# JSON Schema takes 4.0 for an integer; Python reads NaN, Infinity and numbers of any length from JSON, and the seeds of
+# generators have 64 bits.
+_Validator = jsonschema.validators.extend(
     jsonschema.Draft7Validator,
     {"refused": _check_refused, "scopes": _check_scopes},
     type_checker=jsonschema.Draft7Validator.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number}),
@@ -104,12 +104,11 @@ def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
         yield f"{path}: give {' or '.join(key for choice in error.validator_value for key in choice['required'])}."
     elif error.validator == "minProperties":
         yield f"{path}: is empty; give at least one of {', '.join(sorted(error.schema['properties']))}."
-    elif error.validator == "type" and type(error.instance) in (int, float):
-        yield f"{path}={_shown(error.instance)}: must be of type {error.validator_value}, and of 64 bits at most."
     elif error.validator in _LIMITS:
         allowed = error.validator_value
         allowed = " or ".join(allowed) if isinstance(allowed, list) else allowed
-        yield f"{path}={_shown(error.instance)}: must be {_LIMITS[error.validator]} {allowed}."
+        long = ", and of 64 bits at most" if error.validator == "type" and type(error.instance) in (int, float) else ""
+        yield f"{path}={_shown(error.instance)}: must be {_LIMITS[error.validator]} {allowed}{long}."
     elif error.validator == "uniqueItems":
         yield f"{path}={_shown(error.instance)}: names a value twice."
     else:

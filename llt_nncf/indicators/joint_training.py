@@ -22,6 +22,7 @@ from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import StepRecord
 from llt_nncf.artifacts import reading
 from llt_nncf.errors import TrainingDivergedError
+from llt_nncf.errors import located
 from llt_nncf.indicators.joint_step import JointStep
 from llt_nncf.indicators.quantizer_set import QuantizerSet
 from llt_nncf.indicators.random_state import random_state
@@ -142,6 +143,7 @@ def train_indicators(
                 break
         else:
             run.end_epoch()
+    run.restore_random()  # of a training that was over when it was killed
     run.save()
     step.finish()
     losses = {name: value / max(run.counted, 1) for name, value in run.sums.items()}
@@ -189,7 +191,7 @@ class _Run:
         iterator = iter(self.loader)
         for _ in range(self.batches_done):
             next(iterator)
-        self._restore_random()
+        self.restore_random()
         if per_epoch is None:
             iterator = _while_all_ranks_have_one(iterator, self.joint_step.device)
         indices = itertools.count(self.batches_done) if per_epoch is None else range(self.batches_done, per_epoch)
@@ -273,14 +275,16 @@ class _Run:
         with reading(path, "a whole checkpoint of this training; delete it to train from the start"):
             self.joint_step.load_state_dict(state["joint_step"])
             self.ranking.load_state_dict(state["ranking"])
-            self.start = IndicatorTable(self.start.table, **state["start"], source=self.start.source)
+            with located(path):
+                self.start = IndicatorTable(self.start.table, **state["start"], source=self.start.source)
             self.steps, self.epoch, self.batches_done, self.counted, self.skipped, self.sums = state["counts"]
             own = state["of_ranks"][rank()]
             self._epoch_random, self._resumed_random = own["epoch_random"], own["random"]
         if self.batches_done == 0:
-            self._restore_random()
+            self.restore_random()
 
-    def _restore_random(self) -> None:
+    def restore_random(self) -> None:
+        """Puts the generators where they were at the checkpoint, once."""
         if self._resumed_random is not None:
             set_random_state(self._resumed_random, self.loader)
             self._resumed_random = None

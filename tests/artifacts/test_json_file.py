@@ -7,6 +7,7 @@ import pytest
 from llt_nncf.artifacts import load_json
 from llt_nncf.artifacts import save_json
 from llt_nncf.artifacts import write_atomically
+from llt_nncf.errors import ArtifactError
 
 
 def test_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path: Path):
@@ -92,3 +93,10 @@ def test_file_and_folder_are_on_the_disk_in_this_order_before_the_writer_returns
     monkeypatch.setattr(Path, "replace", spy_on_replace)
     write_atomically(tmp_path / "x.bin", lambda temporary: temporary.write_bytes(b"12345"))
     assert course == ["file of 5", "rename", "folder"]
+
+
+def test_a_key_that_is_there_twice_is_refused_by_name(tmp_path: Path):
+    path = tmp_path / "policy.json"
+    path.write_text('{"schema": "test/1", "bits": {"conv": 4, "fc": 8, "conv": 3}}')
+    with pytest.raises(ArtifactError, match=r"policy\.json: .* it has 'conv' twice"):
+        load_json(path, "test/1")

@@ -82,6 +82,18 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)
 
 
+def test_a_training_that_was_over_when_it_was_killed_leaves_the_generators_as_it_did(tmp_path):
+    after = []
+    for seed in (5, 6):
+        net = started_net()
+        loader = DataLoader(NoisySet(56), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(seed))
+        torch.manual_seed(seed)
+        options = {"candidate_bits": CANDIDATES, "max_steps": 4, "checkpoint": tmp_path / "c.ckpt"}
+        train_indicators(net, quantizer_set(net), loader, loss_fn, **options)
+        after.append((torch.rand(3), torch.rand(3, generator=loader.generator)))
+    assert all(torch.equal(first, second) for first, second in zip(*after, strict=True))
+
+
 def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path):
     net, path = started_net(), tmp_path / "c.ckpt"
     options = {"candidate_bits": CANDIDATES, "checkpoint": path}

@@ -6,7 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-_NAMES = ["conv1", "conv*", "{re}.*conv.*", "*", "", "größe", "x" * 300, "\x00", "../.."]
+_NODE = "Net/NNCFConv2d[conv2]/conv2d_0"
+_NAMES = [_NODE, "{re}.*fc.*", "conv1", "conv*", "{re}.*conv.*", "*", "", "größe", "x" * 300, "\x00", "../.."]
 # What people write, and what only a program writes; JSON has no more kinds of values.
 _ODD = [
     None,
@@ -135,17 +136,24 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 @st.composite
-def spoilt(draw: Any, whole: st.SearchStrategy[dict[str, Any]]) -> dict[str, Any]:
-    """A section with one or two faults: a value of another kind, a misspelt key, a key too many, one too few."""
-    section = copy.deepcopy(draw(whole))
+def spoilt(draw: Any, whole: st.SearchStrategy[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
+    """
+    Sections with one or two faults: a value of another kind, a misspelt key, a key too many, one too few.
+
+    :param whole: Sections to start from.
+    :return: The section as it was, the section with the faults, and the keys of the section that these are in.
+    """
+    before = draw(whole)
+    section, keys = copy.deepcopy(before), set()
     for _ in range(draw(st.integers(1, 2))):
-        *to_parent, key = draw(st.sampled_from(sorted(set(places(section)), key=repr)))
-        if to_parent + [key] == ["algorithm"]:
-            continue
+        left = sorted(set(places(section)) - {("algorithm",)}, key=repr)
+        if not left:
+            break
+        *to_parent, key = draw(st.sampled_from(left))
         parent = section
         for step in to_parent:
             parent = parent[step]
-        fault = draw(st.sampled_from(["value", "value", "value", "misspelt", "more", "less"]))
+        fault, name = draw(st.sampled_from(["value", "value", "value", "misspelt", "more", "less"])), key
         if fault == "value":
             parent[key] = draw(odd_values())
         elif fault == "less":
@@ -153,4 +161,5 @@ def spoilt(draw: Any, whole: st.SearchStrategy[dict[str, Any]]) -> dict[str, Any
         elif isinstance(parent, dict):
             name = key[:-1] + key[-1:] * 2 if fault == "misspelt" else draw(st.sampled_from(_NAMES))
             parent[name] = parent.pop(key) if fault == "misspelt" else draw(odd_values())
-    return section
+        keys.add(to_parent[0] if to_parent else name)
+    return before, section, keys

@@ -50,9 +50,8 @@ MOST_KIB = 2**20  # 1 GiB
 
 def counts(ordinary: int, slow: int):
     """The seeds of the two tiers of one test."""
-    return pytest.mark.parametrize(
-        "seeds", [range(ordinary), pytest.param(range(ordinary, slow), marks=pytest.mark.slow)]
-    )
+    tiers = [range(ordinary), pytest.param(range(ordinary, slow), marks=pytest.mark.slow)]
+    return pytest.mark.parametrize("seeds", tiers, ids=["few", "many"])
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +119,7 @@ def refusals(path: Path):
         yield texts
     except LltError as error:
         texts.append(str(error))
-    if texts and path.name not in texts[0]:
+    if texts and path.name not in texts[0].replace("compression state", "compression_state"):
         pytest.fail(f"does not name {path.name}: {texts[0]}")
 
 
@@ -130,7 +129,8 @@ def says(content: Any, of_file: Any) -> bool:
         return all(says(value, of_file[key]) if key in of_file else not value for key, value in content.items())
     if isinstance(content, list) and isinstance(of_file, list):
         return len(content) == len(of_file) and all(map(says, content, of_file))
-    return content == of_file
+    # A huge integer is read as the nearest float.
+    return content == of_file or (type(content) is float and type(of_file) is int and content == float(of_file))
 
 
 ARTIFACTS = {
@@ -177,7 +177,6 @@ def test_the_search_takes_a_mutated_file_or_ends_with_a_status(originals, tmp_pa
 @counts(5, 45)
 def test_a_mutated_log_gives_what_it_says_or_is_refused_by_name(originals, tmp_path, seeds):
     path, lines = tmp_path / "importance.jsonl", (originals / "importance.jsonl").read_text().splitlines()
-    whole = TrainingCurves.load(originals / "importance.jsonl")
     for seed in seeds:
         rng = random.Random(seed)
         at = rng.randrange(len(lines))
@@ -186,8 +185,11 @@ def test_a_mutated_log_gives_what_it_says_or_is_refused_by_name(originals, tmp_p
         path.write_bytes(b"\n".join(content) + b"\n")
         with refusals(path) as texts:
             curves = TrainingCurves.load(path)
-        if not texts and content[at] == lines[at].encode():
-            assert curves == whole
+        if not texts:
+            rows = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+            said = {(name, row["step"]): value for row in rows for name, value in row["losses"].items()}
+            given = {(name, step): value for name, values in curves.losses.items() for step, value in values.items()}
+            assert given == {key: float(value) for key, value in said.items() if value is not None}, seed
 
 
 def value_of(path: Path) -> Any:
@@ -226,7 +228,7 @@ def test_a_mutated_file_with_checksums_gives_the_same_or_is_refused_by_name(orig
 def test_a_checkpoint_of_another_structure_works_or_is_refused_by_name(originals, tmp_path, name, seeds):
     path = tmp_path / name
     shutil.copy(originals / "config.json", tmp_path)
-    content = torch.load(originals / name, weights_only=False)
+    content = torch.load(originals / name)
     for seed in seeds:
         torch.save(damaged_structure(content, random.Random(seed)), path)
         with refusals(path):
@@ -235,11 +237,11 @@ def test_a_checkpoint_of_another_structure_works_or_is_refused_by_name(originals
 
 @counts(3, 45)
 def test_a_mutated_compression_state_works_or_is_refused_as_one(originals, seeds):
-    content = torch.load(originals / "checkpoint.pt", weights_only=False)["compression"]
+    content = torch.load(originals / "checkpoint.pt")["compression"]
     config = NNCFConfig.from_json(str(originals / "config.json"))
     for seed in seeds:
         state = damaged_structure(content, random.Random(seed))
-        with refusals(Path("compression state")):
+        with refusals(Path("compression_state")):
             create_compressed_model(small_model(), copy.deepcopy(config), compression_state=state, dump_graphs=False)
 
 

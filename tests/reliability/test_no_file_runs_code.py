@@ -41,7 +41,8 @@ SAFE_ONLY_WITH = {"torch.load": ("weights_only", True), "np.load": ("allow_pickl
 # Beginning of a path -> what may stand there. Code is run only where the user names a file of code.
 ALLOWED = {
     "llt_nncf/limpq/plain_pickle.py": {"import pickle"},  # to refuse every name in it
-    "llt_nncf/launcher": {"run_path()", "run_module()"},  # llt-nncf run SCRIPT
+    # llt-nncf run SCRIPT, and the start of the processes that it starts
+    "llt_nncf/launcher": {"run_path()", "run_module()", "import_module()", "exec_module()"},
     "llt_nncf/pipeline/model_factory.py": {"exec_module()"},  # --model FILE.py:FUNCTION
     "llt_nncf/validation/accuracy_function.py": {"exec()"},  # --accuracy FILE.py:FUNCTION
     "llt_nncf/cli/main.py": {"import_module()"},  # a subcommand, one of a fixed list

@@ -11,10 +11,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 SCRIPT = "tests.integration.classification"
+
+# Between two of the stages, on a machine that has other work too.
+LONGEST_S = 120
 
 # What a training goes through, by the functions that do it: module, name of the function or of class and method.
 STAGES = {
@@ -33,9 +37,7 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Moment:
-    """
-    When to kill: in the ``call``-th call of what does ``stage``, counted from 0, after ``seconds`` of it.
-    """
+    """When to kill: in the ``call``-th call of what does ``stage``, counted from 0, after ``seconds`` of it."""
 
     stage: str
     call: int
@@ -65,9 +67,13 @@ def train(context: Any, arguments: list[str], log: Path, *, by_policies: bool, k
     process.start()
     theirs.close()
     began: dict[tuple[str, int], float] = {}
+    stage, call = "nothing", 0
     course = []
     while True:
         try:
+            if not ours.poll(LONGEST_S):
+                process.kill()
+                pytest.fail(f"nothing happened for {LONGEST_S} s after {stage!r}, call {call}; see {log}")
             stage, call, is_begin, moment = ours.recv()
         except (EOFError, OSError):
             break
