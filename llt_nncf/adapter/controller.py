@@ -31,18 +31,14 @@ from llt_nncf.adapter.data_parallel import refuse_data_parallel
 from llt_nncf.adapter.freezing import copy_untrainable
 from llt_nncf.adapter.freezing import freeze
 from llt_nncf.adapter.importance import adapt_batch_norms
-from llt_nncf.adapter.importance import finish_training
 from llt_nncf.adapter.importance import importance_passes
-from llt_nncf.adapter.importance import normalize_by_data
-from llt_nncf.adapter.importance import score_by_plugin
-from llt_nncf.adapter.importance import start_from_data
-from llt_nncf.adapter.importance import train_at_initialization
 from llt_nncf.adapter.layer_fold import layer_folds
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.policy_report import PolicyReport
 from llt_nncf.adapter.policy_search import search_policies
 from llt_nncf.adapter.rounded_bias import round_biases
 from llt_nncf.adapter.scheduler import LltScheduler
+from llt_nncf.adapter.score_source import ScoreSource
 from llt_nncf.adapter.statistics import LltStatistics
 from llt_nncf.adapter.statistics import text_columns
 from llt_nncf.allocation import Allocation
@@ -51,16 +47,13 @@ from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import PairScoreTable
-from llt_nncf.artifacts import load_scored_layers
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
 from llt_nncf.errors import ExportError
 from llt_nncf.errors import InvalidIndicatorError
-from llt_nncf.errors import SearchNotProvenError
 from llt_nncf.errors import StageError
 from llt_nncf.errors import located
 from llt_nncf.export import export_onnx
-from llt_nncf.indicators import OWN_INDICATORS
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import rank_count
 
@@ -93,7 +86,7 @@ class LltQuantizationController(QuantizationController):
         self._llt_config = llt_config
         self._survey = survey
         self.quantizers = quantizers
-        self._other_losses = other_losses
+        self._scores = ScoreSource(target_model, quantizers, config, llt_config, other_losses)
         self._scheduler = LltScheduler(self, llt_config.importance.epochs)
         self._importance_steps = 0
         self._micro_batches = 0
@@ -132,40 +125,17 @@ class LltQuantizationController(QuantizationController):
         """
         config = self._llt_config
         self._save("layers.json", self.table)
-        start_from_data(self.model, self.quantizers, self.config, config.importance.start_values)
+        self._scores.start()
         self._broadcast_initialized_params_for_each_quantizer()
-        if config.budget is not None and config.policy is None and config.indicators is None:
-            # Searches once on the start values, so that a budget that cannot be met ends here and not after training.
-            with suppress(SearchNotProvenError, InvalidIndicatorError):
-                search_policies(config, self.quantizers.read_indicators("start values"), self.table)
         if config.policy is not None:
             with located("compression.policy"):
                 self.apply_policy(BitPolicy.load(config.policy))
-        elif config.indicators is not None:
-            with located("compression.indicators"):
-                indicators = load_scored_layers(config.indicators)
-            self.search(indicators)
-        elif config.importance.indicator == "statistics":
-            indicators = self.quantizers.read_indicators(f"start values ({config.importance.start_values})")
-            self._save("indicators.json", indicators)
-            self.search(indicators)
-        elif config.importance.indicator not in OWN_INDICATORS:
-            scores = score_by_plugin(config.importance.indicator, self.model, self.quantizers, self.config)
-            self._save("scores.json", scores)
+            return
+        if config.indicators is None:
+            self._scores.check_budget()
+        scores, self._importance_steps = self._scores.at_creation()
+        if scores is not None:
             self.search(scores)
-        elif config.importance.where == "init":
-            result, indicators = train_at_initialization(
-                self.model,
-                self.quantizers,
-                self.config,
-                config,
-                read=self._final_indicators,
-                other_losses=self._other_losses,
-            )
-            self._importance_steps = result.steps
-            self._save("indicators.json", indicators)
-            finish_training(config)
-            self.search(indicators)
 
     def policies(self, model: nn.Module | None = None, *, accumulation_steps: int = 1) -> Iterator[str]:
         """
@@ -229,10 +199,7 @@ class LltQuantizationController(QuantizationController):
                     '"for _ in compression_ctrl.policies():", or set compression.importance.where to "init".'
                 )
                 raise StageError(msg)
-            seed = self._llt_config.importance.seed
-            source = f"step sizes after {self._importance_steps} steps of importance training, seed {seed}"
-            indicators = self._final_indicators(self.quantizers.read_indicators(source))
-            self._save("indicators.json", indicators)
+            indicators = self._scores.after_training(self._importance_steps)
         k_best = 1 if evaluate is None else self._llt_config.search.k_best
         allocation = search_policies(self._llt_config, indicators, self.table, k_best=k_best)
         self.indicators = indicators if isinstance(indicators, IndicatorTable) else None
@@ -416,11 +383,6 @@ class LltQuantizationController(QuantizationController):
         # Without what is always so here, and makes NNCF warn that it is deprecated.
         section = extract_algo_specific_config(self.config, ALGORITHM_NAME)
         return {key: value for key, value in section.items() if key != "export_to_onnx_standard_ops"}
-
-    def _final_indicators(self, indicators: IndicatorTable) -> IndicatorTable:
-        if self._llt_config.importance.indicator != "normalized":
-            return indicators
-        return normalize_by_data(indicators, self.model, self.quantizers, self.config)
 
     def _save(self, file_name: str, artifact: Any) -> None:
         if self._llt_config.artifacts_dir is not None and is_main_process():

@@ -22,7 +22,7 @@ LONGEST_S = 120
 
 # What a training goes through, by the functions that do it: module, name of the function or of class and method.
 STAGES = {
-    "importance training": ("llt_nncf.adapter.controller", "train_at_initialization"),
+    "importance training": ("llt_nncf.adapter.score_source", "train_at_initialization"),
     "importance checkpoint": ("llt_nncf.indicators.joint_training", "save_checkpoint"),
     "saving an artifact": ("llt_nncf.artifacts.layer_table", "LayerTable.save"),
     "saving the indicators": ("llt_nncf.artifacts.indicator_table", "IndicatorTable.save"),
