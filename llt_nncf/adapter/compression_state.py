@@ -9,6 +9,7 @@ from typing import Any
 import nncf
 import torch
 from nncf.common.graph.transformations.commands import TargetType
+from nncf.common.logging import nncf_logger
 
 import llt_nncf
 from llt_nncf.adapter.nncf_quantizer import SWITCHABLE_MODE
@@ -219,6 +220,14 @@ class ControllerState:
             elif policy is not None:
                 budget = policy.provenance.get("budget")
         return cls(steps, policy, indicators, budget)
+
+    def warn_of_budget(self, budget: Mapping[str, Any] | None) -> None:
+        """Says so if the policy was found within another budget than the config has now."""
+        if self.budget not in (None, budget):
+            nncf_logger.warning(
+                f"compression.budget={budget} has no effect on the policy of the compression state, found within "
+                f"{self.budget}: compression_ctrl.search(compression_ctrl.indicators) finds one anew."
+            )
 
 
 def check_compression_state(state: Any) -> None:

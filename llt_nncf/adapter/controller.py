@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ from llt_nncf.adapter.policy_search import search_policies
 from llt_nncf.adapter.rounded_bias import round_biases
 from llt_nncf.adapter.scheduler import LltScheduler
 from llt_nncf.adapter.score_source import ScoreSource
-from llt_nncf.adapter.statistics import LltStatistics
+from llt_nncf.adapter.statistics import collect_statistics
 from llt_nncf.adapter.statistics import text_columns
 from llt_nncf.allocation import Allocation
 from llt_nncf.allocation import RankedPolicy
@@ -50,7 +49,6 @@ from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
 from llt_nncf.errors import ExportError
-from llt_nncf.errors import InvalidIndicatorError
 from llt_nncf.errors import StageError
 from llt_nncf.errors import located
 from llt_nncf.export import export_onnx
@@ -284,36 +282,27 @@ class LltQuantizationController(QuantizationController):
 
         :param quickly_collected_only: Leaves out the step sizes of an importance training that is under way.
         """
-        policy, indicators = self.policy, self.indicators
-        if policy is None and not quickly_collected_only:
-            with suppress(InvalidIndicatorError):  # that ends the training, not its statistics
-                indicators = self.quantizers.read_indicators("step sizes as they are now")
-        own = LltStatistics(
+        policy = self.policy
+        return collect_statistics(
             self.quantizers,
             None if policy is None else self._report_on(policy),
-            indicators,
+            self.indicators,
+            quickly_collected_only=quickly_collected_only,
             importance_steps=self._importance_steps,
             epoch=getattr(self.scheduler, "current_epoch", -1),  # NNCF's stub of a disabled scheduler has none
             importance_epochs=self._llt_config.importance.epochs,
         )
-        statistics = NNCFStatistics()
-        statistics.register("quantization", own)
-        return statistics
 
     def get_state(self) -> dict[str, dict[str, Any]]:
         own = ControllerState(self._importance_steps, self.policy, self.indicators, self._llt_config.budget_values)
         return plain({self.name: {**super().get_state()[self.name], **own.to_dict()}})
 
     def load_state(self, state: dict[str, dict[str, Any]]) -> None:
-        own, budget = ControllerState.from_dict(state[self.name], self.table), self._llt_config.budget_values
+        own = ControllerState.from_dict(state[self.name], self.table)
         self._importance_steps, self.indicators = own.importance_steps, own.indicators
         if own.policy is not None:
             self._put_in_force(own.policy)
-            if own.budget not in (None, budget):
-                nncf_logger.warning(
-                    f"compression.budget={budget} has no effect on the policy of the compression state, found within "
-                    f"{own.budget}: compression_ctrl.search(compression_ctrl.indicators) finds one anew."
-                )
+            own.warn_of_budget(self._llt_config.budget_values)
         super().load_state(state)
 
     def strip_model(

@@ -4,16 +4,19 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 from nncf.api.compression import CompressionStage
 from nncf.common.quantization.statistics import QuantizationStatistics
 from nncf.common.quantization.statistics import QuantizersCounter
+from nncf.common.statistics import NNCFStatistics
 from nncf.common.utils.tensorboard import convert_to_dict
 
 from llt_nncf.adapter.policy_report import PolicyReport
 from llt_nncf.adapter.policy_report import aligned
 from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.errors import InvalidIndicatorError
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.quantizers import SwitchableQuantizer
 
@@ -81,6 +84,28 @@ class LltStatistics(QuantizationStatistics):
             f"llt_quantization: importance indicators are being trained, {self.importance_steps} steps so far{where}.\n"
             f"No bit-widths are chosen yet; the search comes when epoch {of + 1} begins."
         )
+
+
+def collect_statistics(
+    quantizers: QuantizerSet,
+    report: PolicyReport | None,
+    indicators: IndicatorTable | None,
+    *,
+    quickly_collected_only: bool,
+    **progress: int,
+) -> NNCFStatistics:
+    """
+    Returns NNCF's statistics with ours in ``quantization``.
+
+    :param quickly_collected_only: Leaves out the step sizes of an importance training that is under way.
+    :param progress: ``importance_steps``, ``epoch`` and ``importance_epochs``; like the others as in ``LltStatistics``.
+    """
+    if report is None and not quickly_collected_only:
+        with suppress(InvalidIndicatorError):  # that ends the training, not its statistics
+            indicators = quantizers.read_indicators("step sizes as they are now")
+    statistics = NNCFStatistics()
+    statistics.register("quantization", LltStatistics(quantizers, report, indicators, **progress))
+    return statistics
 
 
 @convert_to_dict.register(LltStatistics)
