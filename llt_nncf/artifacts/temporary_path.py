@@ -11,8 +11,10 @@ from pathlib import Path
 
 try:
     import fcntl
+
+    _HAS_LOCKS = True
 except ImportError:  # no Unix: there what a killed process left stays
-    fcntl = None  # type: ignore[assignment]
+    _HAS_LOCKS = False
 
 _UNFINISHED = ".unfinished"
 _RANDOM_CHARACTERS = "?" * 8
@@ -35,13 +37,14 @@ def temporary_path(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
     while True:
         temporary = Path(make(prefix=prefix, suffix=path.suffix, dir=path.parent))
         handle = _lock(temporary, wait=True)
-        if handle is not None:
+        if handle is not None or not _HAS_LOCKS:
             break  # or else another process took it for abandoned before it was locked
     try:
         yield temporary
     finally:
         _remove(temporary)
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
 def _new_file(prefix: str, suffix: str, dir: Path) -> str:
@@ -52,13 +55,14 @@ def _new_file(prefix: str, suffix: str, dir: Path) -> str:
 
 def _lock(path: Path, *, wait: bool) -> int | None:
     """Returns a handle that marks ``path`` as in use until it is closed, or ``None`` if it is gone or in use."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
+    if not _HAS_LOCKS:
         return None
     try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         if path.exists():
             return handle
     except OSError:
@@ -70,10 +74,13 @@ def _lock(path: Path, *, wait: bool) -> int | None:
 
 
 def _remove_if_abandoned(path: Path) -> None:
-    handle = _lock(path, wait=False) if fcntl is not None else None
-    if handle is not None:
-        _remove(path)
-        os.close(handle)
+    with suppress(OSError):  # it may be somebody else's
+        handle = _lock(path, wait=False)
+        if handle is not None:
+            try:
+                _remove(path)
+            finally:
+                os.close(handle)
 
 
 def _remove(path: Path) -> None:
