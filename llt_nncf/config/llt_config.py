@@ -18,10 +18,10 @@ ALGORITHM_NAME = "llt_quantization"
 _CPU_WEIGHT_BITS = 7
 _CPU_ACTIVATION_BITS = 8
 
-# What NNCF's hardware configuration of the NPU has, up to 8 bits.
+# Default of candidate_bits there; which quantizer may have which of them is read from NNCF's hardware configuration.
 _NPU_BITS = (8, 4, 2)
 
-# Without an entry in NNCF's hardware configurations for less than 8 bits: there a low-bit grid lives in int8.
+# NNCF's target devices, without CPU_SPR, which it refuses itself.
 _DEVICES = ("ANY", "CPU", "GPU", "NPU", "TRIAL")
 
 # Keys of the section's "importance" that hold where the script's own loop does the training, and decides the rest.
