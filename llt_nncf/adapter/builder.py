@@ -167,12 +167,6 @@ class LltQuantizationBuilder(QuantizationBuilder):
             super()._load_state_without_name(state_without_name)
         for point_id, spec in saved.specs.items():
             self._pt_quantizer_setup.quantization_points[point_id].qspec = SwitchableQuantizerSpec(**spec)
-        if saved.candidate_bits not in (None, self._llt_config.candidate_bits):
-            msg = (
-                f"compression.candidate_bits={list(self._llt_config.candidate_bits)}: the compression state was saved "
-                f"with {list(saved.candidate_bits or ())}; resume with the same, and the same compression.target."
-            )
-            raise ConfigError(msg)
 
     def _check_resumed(self, target_model: NNCFNetwork) -> None:
         graph = target_model.nncf.get_original_graph()
@@ -192,7 +186,6 @@ class LltQuantizationBuilder(QuantizationBuilder):
             super()._get_state_without_name(),
             table=self._survey.table,
             weight_shapes=self._weight_shapes,
-            candidate_bits=self._llt_config.candidate_bits,
         )
 
     def _are_frozen_layers_allowed(self) -> tuple[bool, str]:

@@ -52,27 +52,21 @@ class BuilderState:
 
     :param table: The layers; ``None`` in a state without a schema, which an earlier version wrote.
     :param weight_shapes: The weight shape of every layer of the model, whether quantized or not; likewise.
-    :param candidate_bits: The config's; ``None`` if it is not known, because nothing was searched.
     :param specs: Id of each quantization point to the values of its ``SwitchableQuantizerSpec``.
     :param targets: Id of each quantization point to the node in NNCF's graph that it stands at.
     """
 
     table: LayerTable | None
     weight_shapes: Mapping[str, Shape] | None
-    candidate_bits: Shape | None
     specs: Mapping[int, Mapping[str, Any]]
     targets: Mapping[int, str]
 
     @staticmethod
     def to_dict(
-        nncf_state: Mapping[str, Any],
-        *,
-        table: LayerTable,
-        weight_shapes: Mapping[str, Shape],
-        candidate_bits: tuple[int, ...],
+        nncf_state: Mapping[str, Any], *, table: LayerTable, weight_shapes: Mapping[str, Shape]
     ) -> dict[str, Any]:
         """Returns NNCF's own state of a quantization builder with what is kept beside it, in JSON's types."""
-        own = {"schema": _SCHEMA, "candidate_bits": candidate_bits, "weight_shapes": weight_shapes}
+        own = {"schema": _SCHEMA, "weight_shapes": weight_shapes}
         return plain({**own, **table.to_dict(), **nncf_state})
 
     @classmethod
@@ -91,15 +85,13 @@ class BuilderState:
             _check_infos(content)
             specs = {i: _spec(point) for i, point in points.items()}
             targets = {i: typed(point["target_point"]["target_node_name"], str) for i, point in points.items()}
-            searched = [spec["candidate_bits"] for spec in specs.values() if len(spec["candidate_bits"]) > 1]
-            shapes, bits = None, searched[0] if searched else None
+            shapes = None
             if has_schema:
-                bits = tuple(typed(b, int) for b in typed(content["candidate_bits"], list))
                 shapes = {
                     name: tuple(typed(size, int) for size in typed(shape, list))
                     for name, shape in typed(content["weight_shapes"], dict).items()
                 }
-        return cls(LayerTable.from_dict(content, _WHERE) if has_schema else None, shapes, bits, specs, targets)
+        return cls(LayerTable.from_dict(content, _WHERE) if has_schema else None, shapes, specs, targets)
 
     def check_model(self, weighted_nodes: Mapping[str, tuple[str, Shape]], nodes: Collection[str]) -> None:
         """

@@ -289,7 +289,7 @@ class LltQuantizationController(QuantizationController):
             self.indicators,
             quickly_collected_only=quickly_collected_only,
             importance_steps=self._importance_steps,
-            epoch=getattr(self.scheduler, "current_epoch", -1),  # NNCF's stub of a disabled scheduler has none
+            epoch=self.scheduler.current_epoch,
             importance_epochs=self._llt_config.importance.epochs,
         )
 

@@ -20,10 +20,6 @@ class LltScheduler(BaseCompressionScheduler):
         self._controller = controller
         self._importance_epochs = importance_epochs
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        if state:  # NNCF's stub, the scheduler once it is disabled, has saved nothing
-            super().load_state(state)
-
     def epoch_step(self, next_epoch: int | None = None) -> None:
         super().epoch_step(next_epoch)
         self._controller.complete_step()
