@@ -356,18 +356,19 @@ KINDS = {
     "keyword_input": Kind(KeywordInput, (IMAGE, VECTOR), "vector mid", "image fc", 3),
     # The mean reads what the last convolution reads.
     "outputs": Kind(Outputs, (IMAGE,), "mid logits", "stem mask", 0),
-    # What is multiplied (4), what layers add and to what (3), the inputs of the last norm and the mean.
+    # The embedding's output, what is multiplied (4), what layers add and to what (3), the inputs of the last norm and the
+    # mean.
     "transformer": Kind(
         lambda: Transformer(Attention()),
         (TOKENS,),
         "attention.k attention.v attention.out up down",
         "attention.q fc",
-        9,
+        10,
         same_input=("attention.q attention.k attention.v",),
         in_float="embedding.weight",
     ),
-    # The attention's input, its queries and keys, what is projected at its end, and as above.
-    "multihead": Kind(lambda: Transformer(Multihead()), (TOKENS,), "up down", "fc", 9, in_float=_HEADS),
+    # The embedding's output, the attention's input, its queries and keys, what is projected at its end, and as above.
+    "multihead": Kind(lambda: Transformer(Multihead()), (TOKENS,), "up down", "fc", 10, in_float=_HEADS),
     # NNCF quantizes no depthwise convolution of one dimension. The mean's input.
     "one_dimension": Kind(OneDimension, (SEQUENCE,), "a up b", "stem fc", 1, in_float="deep.weight"),
     "three_dimensions": Kind(ThreeDimensions, ((4, 4, 4),), "a up", "stem fc", 1),
