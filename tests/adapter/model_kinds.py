@@ -356,8 +356,7 @@ KINDS = {
     "keyword_input": Kind(KeywordInput, (IMAGE, VECTOR), "vector mid", "image fc", 3),
     # The mean reads what the last convolution reads.
     "outputs": Kind(Outputs, (IMAGE,), "mid logits", "stem mask", 0),
-    # The embedding's output, what is multiplied (4), what layers add and to what (3), the inputs of the last norm and the
-    # mean.
+    # The embedding's output, what is multiplied (4), what layers add and to what (3), the inputs of last norm and mean.
     "transformer": Kind(
         lambda: Transformer(Attention()),
         (TOKENS,),
