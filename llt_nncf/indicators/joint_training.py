@@ -4,6 +4,7 @@ Joint training of the weights and all step sizes, which turns the step sizes int
 Algorithm 1 of LIMPQ's supplement (Tang et al., ECCV 2022, arXiv:2203.08368).
 """
 
+import hashlib
 import itertools
 import math
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch import nn
 
@@ -116,6 +118,7 @@ def train_indicators(
     step = JointStep(model, quantizers, loss_fn, **step_options)
     settings = {
         "layers": quantizers.table.to_dict(),
+        "digest of the weights before it": _digest_of_weights(model, quantizers),
         # Masks of sparsity and the teacher of another distillation are in a model's state, too.
         "tensors in the model's state": len(model.state_dict()),
         "epochs": epochs,
@@ -149,6 +152,16 @@ def train_indicators(
     losses = {name: value / max(run.counted, 1) for name, value in run.sums.items()}
     text = f"step sizes after {run.steps} steps of importance training, seed {seed}"
     return JointTrainingResult(run.steps, losses, step.indicators(text), run.skipped, run.ranking.is_stable)
+
+
+def _digest_of_weights(model: nn.Module, quantizers: QuantizerSet) -> str:
+    """Tells another float model: its step sizes would be those of the checkpoint, and so would all that follows."""
+    step_sizes = {id(quantizer.raw_step_sizes) for quantizer in quantizers.all()}
+    digest = hashlib.sha256()
+    for parameter in model.parameters():
+        if id(parameter) not in step_sizes:
+            digest.update(parameter.detach().reshape(-1).view(torch.uint8).cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class _Run:

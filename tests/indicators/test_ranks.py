@@ -131,7 +131,7 @@ def test_a_killed_rank_ends_the_other_and_both_resume_to_where_uninterrupted_one
             first, second = run_two(folder, fault)
             if fault == "kill":
                 assert second[0] == -signal.SIGKILL
-                assert first[0] == 1
+                assert first[0] != 0
                 assert "RankExchangeError: Rank 0 of 2 could not exchange with the others" in first[2]
             else:
                 assert first[0] == second[0] == 0, first[2] + second[2]
@@ -152,7 +152,8 @@ def test_a_killed_rank_ends_the_other_and_both_resume_to_where_uninterrupted_one
 )
 def test_a_fault_of_one_rank_is_an_error_on_both(tmp_path, fault, of_first, of_second):
     first, second = run_two(tmp_path, fault)
-    assert first[0] == second[0] == 1
+    # Not 1: now and then gloo's threads abort a process whose peer is gone first, after its traceback.
+    assert 0 not in (first[0], second[0])
     assert of_first in first[2]
     assert of_second in second[2]
 

@@ -77,6 +77,11 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)
     with pytest.raises(ArtifactError, match=r"learning_rate was 0.01, now 0.5. Delete it.*c.ckpt"):
         train_indicators(net, quantizer_set(net), batches(2), loss_fn, learning_rate=0.5, **options)
+    other = started_net()
+    with torch.no_grad():
+        next(parameter for name, parameter in other.named_parameters() if name.endswith("weight")).add_(1.0)
+    with pytest.raises(ArtifactError, match=r"digest of the weights before it was '\w+', now '\w+'. Delete it"):
+        train_indicators(other, quantizer_set(other), batches(2), loss_fn, **options)
     (tmp_path / "c.ckpt").write_bytes(b"nothing of the kind")
     with pytest.raises(ArtifactError, match=r"no checkpoint.*c.ckpt"):
         train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)
