@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from nncf.common.logging import nncf_logger
 from nncf.torch.nncf_network import NNCFNetwork
-from nncf.torch.utils import get_model_device
 from torch import nn
 
 from llt_nncf.adapter.init_batches import InitBatches
@@ -14,6 +13,8 @@ from llt_nncf.errors import StageError
 from llt_nncf.functional import training_mode
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import open_quantizers
+from llt_nncf.indicators.random_state import random_state
+from llt_nncf.indicators.random_state import set_random_state
 from llt_nncf.quantizers import SwitchableQuantizer
 
 
@@ -25,13 +26,13 @@ def check_training_branches(model: NNCFNetwork, quantizers: QuantizerSet, batche
     NNCF sees the model in evaluation mode, and tells the calls of a function within a module by counting them. Where
     ``if self.training`` guards functions in front of others of the same name, it puts the quantizers of these on those.
 
-    :param model: The compressed model; its mode and PyTorch's generators are restored.
+    :param model: The compressed model; its mode and all generators are restored, so that training is as without this.
     :param quantizers: Its quantizers.
     :param batches: One of them is run; a model that does not take it in training mode is left alone.
     :raises StageError: If training passes a quantizer that evaluation does not pass there; it is named.
     """
-    device = get_model_device(model)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    before = random_state(batches)
+    try:
         batch = next(iter(batches))
         in_evaluation = _passed(model, quantizers, batches, batch, training=False)
         try:
@@ -40,6 +41,8 @@ def check_training_branches(model: NNCFNetwork, quantizers: QuantizerSet, batche
             # Training may need more than the registered batches have, for example targets.
             nncf_logger.debug(f"llt_quantization: the model in training mode does not take the batch: {error}")
             return
+    finally:
+        set_random_state(before, batches)
     rest = iter(in_evaluation)
     if not all(quantizer in rest for quantizer in in_training):  # Evaluation may pass some more.
         stray = next(a for a, b in zip_longest(in_training, in_evaluation) if a is not b)
