@@ -294,12 +294,14 @@ class LltQuantizationController(QuantizationController):
         )
 
     def get_state(self) -> dict[str, dict[str, Any]]:
-        own = ControllerState(self._importance_steps, self.policy, self.indicators, self._llt_config.budget_values)
+        # A step that an epoch's end cuts short counts, as it will with the next epoch_step; a resume begins another.
+        steps = self._importance_steps + (self._micro_batches > 0)
+        own = ControllerState(steps, self.policy, self.indicators, self._llt_config.budget_values)
         return plain({self.name: {**super().get_state()[self.name], **own.to_dict()}})
 
     def load_state(self, state: dict[str, dict[str, Any]]) -> None:
         own = ControllerState.from_dict(state[self.name], self.table)
-        self._importance_steps, self.indicators = own.importance_steps, own.indicators
+        self._importance_steps, self._micro_batches, self.indicators = own.importance_steps, 0, own.indicators
         if own.policy is not None:
             self._put_in_force(own.policy)
             own.warn_of_budget(self._llt_config.budget_values)

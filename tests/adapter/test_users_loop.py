@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from nncf.torch import load_state
 from torch import nn
 
 from llt_nncf.errors import DataParallelError
@@ -54,6 +55,25 @@ def test_the_next_optimizer_step_samples_anew_and_so_does_an_epoch_that_cuts_one
     sixth, seventh = sampled(2)
     assert (first, third, sixth) == (second, fourth, seventh)
     assert len({first, third, fifth, sixth}) == 4
+
+
+def test_an_epoch_that_cuts_a_step_short_is_resumed_as_it_went_on(compress, concat):
+    section = {"importance": {"where": "training", "epochs": 2}}
+    float_model = copy.deepcopy(concat)
+
+    def sampled_in_next_epoch(ctrl):
+        ctrl.scheduler.epoch_step()
+        names = ctrl.policies(accumulation_steps=2)
+        return [[quantizer.num_bits for quantizer in ctrl.quantizers.all()] for name in names if name == "sampled-0"]
+
+    ctrl, model = compress(concat, **section)
+    ctrl.scheduler.epoch_step()
+    for _ in range(3):
+        list(ctrl.policies(accumulation_steps=2))
+    state = ctrl.get_compression_state()
+    resumed, resumed_model = compress(float_model, **section, compression_state=state)
+    load_state(resumed_model, model.state_dict(), is_resume=True)
+    assert sampled_in_next_epoch(resumed) == sampled_in_next_epoch(ctrl)
 
 
 def test_data_parallel_on_several_devices_is_refused_with_the_remedy(compress, concat, loader):
