@@ -21,14 +21,29 @@ class LltCompositeController(PTCompositeCompressionAlgorithmController):
     Schedules and sums up all algorithms as NNCF does, and is our controller in everything else.
 
     ``policies``, ``search``, ``policy``, ``table`` and whatever else NNCF's composite controller does not have are
-    those of our controller, which freezes and exports as well: scripts and the pipeline need not know which of the two
-    they hold.
+    those of our controller, which freezes and exports as well, and whose compression rate is the model's: scripts and
+    the pipeline need not know which of the two they hold.
     """
 
     def __getattr__(self, name: str) -> Any:
         if name == "_child_ctrls":  # a copy that has no attributes yet
             raise AttributeError(name)
         return getattr(self._child_ctrls[-1], name)
+
+    # NNCF's sums up nothing and cannot be set.
+    @property
+    def compression_rate(self) -> float | None:
+        """Share of BitOPs that the policy saves against 8 bits everywhere; setting it searches again."""
+        return self._child_ctrls[-1].compression_rate
+
+    @compression_rate.setter
+    def compression_rate(self, rate: float) -> None:
+        self._child_ctrls[-1].compression_rate = rate
+
+    @property
+    def maximal_compression_rate(self) -> float:
+        """The highest rate that can be set."""
+        return self._child_ctrls[-1].maximal_compression_rate
 
     def load_state(self, state: dict[str, dict[str, Any]]) -> None:
         """Loads the state of all; of filter pruning also what its own forgets: its level, and that masks are final."""

@@ -5,9 +5,10 @@ from nncf.torch.nncf_network import NNCFNetwork
 
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.errors import some_of
-from llt_nncf.quantizers import SwitchableQuantizer
 
 _MOST_NAMED = 8
+# In names of parameters: what the algorithms have added, as quantizers, masks, a teacher.
+_ADDED = {"_nncf", "pre_ops"}
 
 
 def float_weights(model: NNCFNetwork, survey: LayerSurvey) -> dict[str, int]:
@@ -22,12 +23,10 @@ def float_weights(model: NNCFNetwork, survey: LayerSurvey) -> dict[str, int]:
     :param survey: Its layers.
     """
     quantized = {id(model.nncf.get_containing_module(node.node_name).weight) for node in survey.nodes.values()}
-    quantizers = [module for module in model.modules() if isinstance(module, SwitchableQuantizer)]
-    quantized |= {id(parameter) for quantizer in quantizers for parameter in quantizer.parameters()}
     return {
         name: parameter.numel()
         for name, parameter in model.named_parameters()
-        if parameter.dim() > 1 and id(parameter) not in quantized
+        if parameter.dim() > 1 and id(parameter) not in quantized and _ADDED.isdisjoint(name.split("."))
     }
 
 

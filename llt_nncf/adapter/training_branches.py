@@ -9,6 +9,7 @@ from nncf.torch.nncf_network import NNCFNetwork
 from torch import nn
 
 from llt_nncf.adapter.init_batches import InitBatches
+from llt_nncf.adapter.teacher import without_teacher
 from llt_nncf.errors import StageError
 from llt_nncf.functional import training_mode
 from llt_nncf.indicators import QuantizerSet
@@ -59,7 +60,8 @@ def _passed(
     model: NNCFNetwork, quantizers: QuantizerSet, batches: InitBatches, batch: Any, *, training: bool
 ) -> list[SwitchableQuantizer]:
     passed: list[SwitchableQuantizer] = []
-    with training_mode(model, training), open_quantizers(quantizers, lambda quantizer, _: passed.append(quantizer)):
+    note = open_quantizers(quantizers, lambda quantizer, _: passed.append(quantizer))
+    with without_teacher(model), training_mode(model, training), note:
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()  # Its statistics stay as they are, and one sample is enough.

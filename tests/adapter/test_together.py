@@ -301,6 +301,24 @@ def test_the_statistics_are_those_of_all(together, wide):
     assert "GBitOPs" in ctrl.statistics().to_str()
 
 
+def test_the_rate_of_several_algorithms_is_read_and_set_as_with_one(together, wide):
+    one, _ = together(copy.deepcopy(wide), [], importance={"max_steps": 2})
+    several, _ = together(wide, [DISTILLATION], importance={"max_steps": 2})
+    assert several.compression_rate == several.child_ctrls[-1].compression_rate > 0.5
+    assert several.maximal_compression_rate == one.maximal_compression_rate
+    several.compression_rate = 0.7
+    assert one.maximal_compression_rate >= several.compression_rate >= 0.7
+
+
+def test_what_the_others_add_is_not_taken_for_the_models_weights_or_run_in_vain(together, wide, caplog):
+    with caplog.at_level("INFO", "nncf"):
+        together(wide, [DISTILLATION, RB], importance={"indicator": "statistics"})
+    messages = [record.message for record in caplog.records]
+    assert not [message for message in messages if "stay in float" in message]
+    # NNCF says so where the teacher runs without gradients.
+    assert not [message for message in messages if "knowledge distillation not possible" in message]
+
+
 def test_our_ignored_scopes_are_not_those_of_the_others(together, wide):
     section = {"ignored_scopes": [r"{re}.*\[conv2\].*"], "global_keys": {"ignored_scopes": [r"{re}.*\[conv3\].*"]}}
     ctrl, model = together(wide, [MAGNITUDE], **section)
@@ -356,11 +374,9 @@ def test_the_composite_controller_gives_nothing_of_nncfs_own_where_ours_is_meant
     from_nncf = {name for name in ours if hasattr(LltCompositeController, name)} - set(vars(LltCompositeController))
     # These NNCF puts together from all algorithms.
     assert from_nncf <= {
-        "compression_rate",
         "compression_stage",
         "disable_scheduler",
         "get_state",
         "load_state",
-        "maximal_compression_rate",
         "statistics",
     }
