@@ -157,8 +157,6 @@ class LltQuantizationBuilder(QuantizationBuilder):
                 layout = super()._get_transformation_layout(target_model)
             self._check_resumed(target_model)
         self._survey = survey_layers(self._pt_quantizer_setup, target_model)
-        if self._saved is not None:
-            self._saved.check_table(self._survey.table)
         return layout
 
     def _load_state_without_name(self, state_without_name: dict[str, Any]) -> None:
@@ -174,10 +172,10 @@ class LltQuantizationBuilder(QuantizationBuilder):
         for point_id, point in self._pt_quantizer_setup.quantization_points.items():
             if point.qspec.candidate_bits != asked[point_id]:
                 msg = (
-                    f"compression.candidate_bits={list(self._llt_config.candidate_bits)}: by this config the quantizer "
-                    f"at {point.target_point.target_node_name!r} has {list(asked[point_id])}, and the compression "
-                    f"state was saved with {list(point.qspec.candidate_bits)}; resume with the same bits, the same "
-                    "compression.target and the same target_device."
+                    f"compression: by this config the quantizer at {point.target_point.target_node_name!r} has the "
+                    f"candidate bits {list(asked[point_id])}, and the compression state was saved with "
+                    f"{list(point.qspec.candidate_bits)}; resume with the same candidate_bits, fixed_bits, bits of "
+                    "groups and scopes, overflow_fix, target and target_device."
                 )
                 raise ConfigError(msg)
 

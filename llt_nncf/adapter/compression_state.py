@@ -123,25 +123,6 @@ class BuilderState:
             )
             raise ArtifactError(msg)
 
-    def check_table(self, table: LayerTable) -> None:
-        """
-        Checks that the quantizers are those of the state's layers.
-
-        :param table: The layers as the quantizers' candidates have it.
-        :raises ArtifactError: If a layer has other candidates.
-        """
-        saved = table if self.table is None else self.table
-        faults = [
-            f"{layer.name!r} has W{list(layer.weight_bits)} A{list(layer.activation_bits)}"
-            for layer in table.layers
-            if layer.name not in saved.by_name
-            or saved.by_name[layer.name].weight_bits != layer.weight_bits
-            or saved.by_name[layer.name].activation_bits != layer.activation_bits
-        ]
-        if faults:
-            msg = f"The {_WHERE} contradicts itself: {some_of(faults, 8, '; ')}, and other candidates in its layers."
-            raise ArtifactError(msg)
-
     def _faults_of_scales(self, weighted_nodes: Mapping[str, tuple[str, Shape]]) -> list[str]:
         faults = []
         for point_id, spec in self.specs.items():
@@ -194,7 +175,7 @@ class ControllerState:
         content = plain(content)
         with parsing(_WHERE, "a state of this algorithm's controller"):
             has_schema = _has_schema(typed(content, dict))
-            for key in ("current_step", "current_epoch") if content["scheduler_state"] else ():
+            for key in ("current_step", "current_epoch"):
                 typed(content["scheduler_state"][key], int)
             steps = typed(content["importance_steps"], int)
             if steps < 0:

@@ -237,6 +237,7 @@ def test_what_is_not_a_state_of_this_algorithm_is_refused_before_the_model_is_to
         (changed(in_training, ["builder_state", NAME, "schema"], "others.state/1"), "the schema is 'others.state/1'"),
         (changed(in_training, ["builder_state", NAME, "quantizer_setup"]), "'quantizer_setup'"),
         (changed(in_training, ["ctrl_state", NAME, "importance_steps"], "4"), "'4' is not of type int"),
+        (changed(in_training, ["ctrl_state", NAME, "scheduler_state"], {}), "'current_step'"),
         (changed(in_training, ["ctrl_state", NAME, "policy"], {"bits": [4]}), "not a bit policy"),
         (changed(in_training, ["ctrl_state", NAME, "policy"], torch.ones(3)), "holds what JSON cannot"),
     ]

@@ -309,7 +309,7 @@ def test_a_resumed_model_has_the_bits_and_signs_of_its_scopes(create, residual, 
     assert resumed_ctrl.quantizers.weights["fc"].scale_shape == (4, 1)
     x = next(iter(loader))[0]
     assert torch.equal(resumed.eval()(x), model.eval()(x))
-    with pytest.raises(ConfigError, match=r"has \[6, 5, 4, 3, 2\], and the compression state"):
+    with pytest.raises(ConfigError, match=r"candidate bits \[6, 5, 4, 3, 2\], and the compression state"):
         create(copy.deepcopy(residual), {"importance": {"where": "training"}}, compression_state=state)
-    with pytest.raises(ConfigError, match="the same target_device"):
+    with pytest.raises(ConfigError, match="overflow_fix, target and target_device"):
         create(residual, section, compression_state=state, target_device="NPU")

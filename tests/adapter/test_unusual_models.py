@@ -137,7 +137,7 @@ def test_between_the_steps_of_importance_training_the_bits_are_the_highest(compr
 
 def test_a_resume_with_other_candidates_is_refused(compress, residual):
     ctrl, _ = compress(copy.deepcopy(residual), importance={"where": "training"})
-    with pytest.raises(ConfigError, match=r"candidate_bits=\[8, 4\].*\[6, 5, 4, 3, 2\]"):
+    with pytest.raises(ConfigError, match=r"candidate bits \[8, 4\].*\[6, 5, 4, 3, 2\]"):
         compress(residual, compression_state=ctrl.get_compression_state(), candidate_bits=[8, 4])
 
 
