@@ -18,6 +18,7 @@ from nncf.common.hardware.config import HWConfig
 from nncf.torch.graph.transformations.commands import PTTargetPoint
 from nncf.torch.quantization.layers import PTQuantizerSetup
 
+from llt_nncf.adapter.layer_survey import UNSEARCHED_BITS
 from llt_nncf.adapter.layer_survey import activation_quantizers
 from llt_nncf.adapter.layer_survey import fed_nodes
 from llt_nncf.adapter.layer_survey import layer_nodes
@@ -30,7 +31,6 @@ from llt_nncf.config import LltConfig
 from llt_nncf.config import raise_faults
 from llt_nncf.errors import StageError
 
-_UNSEARCHED_BITS = 8
 # Devices on which NNCF takes 8-bit weights for ones that may saturate.
 _OVERFLOW_DEVICES = ("ANY", "CPU")
 
@@ -46,7 +46,8 @@ def assign_candidates(setup: PTQuantizerSetup, graph: NNCFGraph, config: LltConf
     :param config: The section's own values.
     :param hardware: NNCF's configuration of the device; only that of the NPU restricts the candidates.
     :raises StageError: If there is no layer, or no input that NNCF follows.
-    :raises ConfigError: If a quantizer is left without candidates, or a scope is that of no quantizer; names all.
+    :raises ConfigError: If quantizers are left without candidates, or a layer that is called more than once is to be
+        searched; names all.
     """
     layers = {node.node_name for node in layer_nodes(graph)}
     for point_id, point in weight_points(setup).items():
@@ -81,7 +82,10 @@ class Candidates:
         quantized = {node.layer_name for node in all_layers if node.node_name in weight_nodes}
         layers = [node for node in all_layers if node.layer_name in quantized]
         if not layers:
-            msg = "The model has no convolution and no linear layer that NNCF can quantize."
+            msg = (
+                "No convolution and no linear layer is left to quantize: either the model has none that NNCF knows, or "
+                "ignored_scopes and target_scopes, of compression or of compression.weights, leave out all; mend these."
+            )
             raise StageError(msg)
         self._setup, self._graph, self._config = setup, graph, config
         self._layers = {node.node_name for node in layers}
@@ -135,7 +139,7 @@ class Candidates:
             self._refuse_search_of_calls(given, layers, "activations")
             bits = given
         elif not layers:
-            bits = (_UNSEARCHED_BITS,)
+            bits = (UNSEARCHED_BITS,)
         elif self._fixed.isdisjoint(layers):
             bits = config.activations.common.bits or config.candidate_bits
         else:
@@ -156,7 +160,7 @@ class Candidates:
                 f"compression.scope_overrides.activations: one quantizer serves several operations, and no bit-width "
                 f"is among all that they are given: {each}. Give them one in common."
             )
-            return (_UNSEARCHED_BITS,)
+            return (UNSEARCHED_BITS,)
         return tuple(sorted(common, reverse=True))
 
     def _refuse_search_of_calls(self, bits: Sequence[int], names: Iterable[str], group: str) -> None:

@@ -106,14 +106,7 @@ def train_at_initialization(
     def loss(model: nn.Module, batch: Any) -> Tensor:
         return batches.loss(model, batch) + sum(other() for other in other_losses)
 
-    # Step sizes that nothing chooses between are no indicators: a few steps at importance.learning_rate can carry an
-    # 8-bit one far from the range that it was given.
-    trained = {id(q.raw_step_sizes) for q in quantizers.all() if len(q.candidate_bits) > 1}
-    kept = {
-        key: value.detach().clone()
-        for key, value in model.state_dict(keep_vars=True).items()
-        if importance.restore_weights and id(value) not in trained
-    }
+    kept = _without_indicators(model, quantizers) if importance.restore_weights else {}
     options = {key: value for key, value in asdict(importance).items() if key not in _NOT_TRAINING}
     with ExitStack() as stack:
         stack.enter_context(training_mode(model, True))
@@ -134,6 +127,15 @@ def train_at_initialization(
         indicators = read(result.indicators)
     model.load_state_dict(kept, strict=False)
     return result, indicators
+
+
+def _without_indicators(model: NNCFNetwork, quantizers: QuantizerSet) -> dict[str, Tensor]:
+    """A copy of the model's state but for the step sizes that are indicators."""
+    # Step sizes that nothing chooses between are none: a few steps at importance.learning_rate can carry an 8-bit one
+    # far from the range that it was given.
+    trained = {id(q.raw_step_sizes) for q in quantizers.all() if len(q.candidate_bits) > 1}
+    state = model.state_dict(keep_vars=True)
+    return {key: value.detach().clone() for key, value in state.items() if id(value) not in trained}
 
 
 def importance_passes(

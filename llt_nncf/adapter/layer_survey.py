@@ -16,10 +16,10 @@ from torch import nn
 
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
-from llt_nncf.errors import ConfigError
 from llt_nncf.errors import StageError
 
-_UNSEARCHED_BITS = 8
+# Of inputs that feed no layer, or that no one quantizer feeds.
+UNSEARCHED_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -49,71 +49,72 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
 
     :param setup: A setup with ``SwitchableQuantizerSpec``.
     :param model: The model that it was made for.
-    :raises ConfigError: If the config's scopes leave no layer.
     :raises StageError: If a layer's weight is no parameter.
     """
     graph = model.nncf.get_original_graph()
-    module_names = {id(module): name for name, module in model.named_modules()}
+    points = setup.quantization_points
     quantizers = activation_quantizers(setup)
-    names = _readable_names([_point_name(setup.quantization_points[ids[0]]) for ids in quantizers])
+    names = _readable_names([_point_name(points[ids[0]]) for ids in quantizers])
+    by_name = dict(zip(names, quantizers, strict=True))
     feeding = {
-        node_name: (name, setup.quantization_points[ids[0]].qspec.candidate_bits)
-        for name, ids in zip(names, quantizers, strict=True)
+        node_name: (name, points[ids[0]].qspec.candidate_bits)
+        for name, ids in by_name.items()
         for node_name in fed_nodes(setup, ids)
     }
-    feeding |= {name: (f"{name} (mixed input)", (_UNSEARCHED_BITS,)) for name in mixed_nodes(setup)}
-    weighted = {point.target_point.target_node_name: point_id for point_id, point in weight_points(setup).items()}
+    feeding |= {name: (f"{name} (mixed input)", (UNSEARCHED_BITS,)) for name in mixed_nodes(setup)}
 
-    rows: dict[str, Layer] = {}
+    calls = layer_nodes(graph)
+    row_points, nodes = _quantized_layers(setup, model, calls)
+    rows = []
+    for layer_name, node in nodes.items():
+        # A float input (quantize_inputs: false, an ignored scope) is counted at 8 bits and never searched.
+        group, activation_bits = feeding.get(node.node_name, (f"{layer_name} (float input)", (UNSEARCHED_BITS,)))
+        row = Layer(
+            name=layer_name,
+            macs=sum(_macs(graph, call) for call in calls if call.layer_name == node.layer_name),
+            weight_count=_weight_count(node),
+            activation_group=group,
+            weight_bits=points[row_points[layer_name]].qspec.candidate_bits,
+            activation_bits=activation_bits,
+        )
+        rows.append(row)
+    groups = {row.activation_group for row in rows}
+    unsearched = {name: points[ids[0]].qspec.candidate_bits[0] for name, ids in by_name.items() if name not in groups}
+    input_nodes = {node.node_name for node in graph.get_input_nodes()}
+    return LayerSurvey(
+        table=LayerTable(tuple(rows), unsearched),
+        weight_points=row_points,
+        activation_points={name: ids[0] for name, ids in by_name.items()},
+        nodes=nodes,
+        model_inputs=frozenset(
+            name for name, ids in by_name.items() if {_node_name(points[i]) for i in ids} <= input_nodes
+        ),
+        repeated=frozenset(name for name, node in nodes.items() if node.layer_name in repeated_layers(calls)),
+    )
+
+
+def _quantized_layers(
+    setup: PTQuantizerSetup, model: NNCFNetwork, calls: list[NNCFNode]
+) -> tuple[dict[str, int], dict[str, NNCFNode]]:
+    """The weight quantization point and the first call of every layer with quantized weights, by its name."""
+    module_names = {id(module): name for name, module in model.named_modules()}
+    weighted = {_node_name(point): point_id for point_id, point in weight_points(setup).items()}
     row_points: dict[str, int] = {}
     nodes: dict[str, NNCFNode] = {}
-    calls = layer_nodes(graph)
     for node in calls:
-        point_id = weighted.get(node.node_name)
-        if point_id is None:
+        if node.node_name not in weighted:
             continue
         module = model.nncf.get_containing_module(node.node_name)
         layer_name = module_names[id(module)]
-        if layer_name in rows:
-            continue
         if not isinstance(module.weight, nn.Parameter):
             msg = (
                 f"{layer_name}: its weight is no parameter, but computed before every call, as by "
                 "torch.nn.utils.weight_norm: undo that first (torch.nn.utils.remove_weight_norm)."
             )
             raise StageError(msg)
-        # A float input (quantize_inputs: false, an ignored scope) is counted at 8 bits and never searched.
-        group, activation_bits = feeding.get(node.node_name, (f"{layer_name} (float input)", (_UNSEARCHED_BITS,)))
-        rows[layer_name] = Layer(
-            name=layer_name,
-            macs=sum(_macs(graph, call) for call in calls if call.layer_name == node.layer_name),
-            weight_count=_weight_count(node),
-            activation_group=group,
-            weight_bits=setup.quantization_points[point_id].qspec.candidate_bits,
-            activation_bits=activation_bits,
-        )
-        row_points[layer_name] = point_id
-        nodes[layer_name] = node
-    groups = {row.activation_group for row in rows.values()}
-    activation_points = {name: ids[0] for name, ids in zip(names, quantizers, strict=True)}
-    unsearched = {
-        name: setup.quantization_points[point_id].qspec.candidate_bits[0]
-        for name, point_id in activation_points.items()
-        if name not in groups
-    }
-    input_nodes = {node.node_name for node in graph.get_input_nodes()}
-    points = setup.quantization_points
-    model_inputs = frozenset(
-        name
-        for name, ids in zip(names, quantizers, strict=True)
-        if {points[point_id].target_point.target_node_name for point_id in ids} <= input_nodes
-    )
-    if not rows:
-        msg = "compression.ignored_scopes, compression.target_scopes: they leave no layer to quantize."
-        raise ConfigError(msg)
-    table = LayerTable(tuple(rows.values()), unsearched)
-    repeated = frozenset(name for name, node in nodes.items() if node.layer_name in repeated_layers(calls))
-    return LayerSurvey(table, row_points, activation_points, nodes, model_inputs, repeated)
+        row_points.setdefault(layer_name, weighted[node.node_name])
+        nodes.setdefault(layer_name, node)
+    return row_points, nodes
 
 
 def weighted_nodes(model: NNCFNetwork) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -198,10 +199,13 @@ def _weight_count(node: NNCFNode) -> int:
     return attributes.in_channels * attributes.out_channels // attributes.groups * math.prod(attributes.kernel_size)
 
 
+def _node_name(point: PTQuantizationPoint) -> str:
+    return point.target_point.target_node_name
+
+
 def _point_name(point: PTQuantizationPoint) -> str:
-    target = point.target_point
-    suffix = "" if target.input_port_id is None else f"|INPUT{target.input_port_id}"
-    return target.target_node_name + suffix
+    port = point.target_point.input_port_id
+    return _node_name(point) + ("" if port is None else f"|INPUT{port}")
 
 
 def _readable_names(names: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from nncf.torch import load_state
 from torch import nn
 
 from llt_nncf.errors import ConfigError
+from llt_nncf.errors import StageError
 
 CONV1, CONV2, CONV3, DOWN = (f"Residual/NNCFConv2d[{name}]/conv2d_0" for name in ("conv1", "conv2", "conv3", "down"))
 FC, ADD = "Residual/NNCFLinear[fc]/linear_0", "Residual/__add___0"
@@ -79,6 +80,12 @@ def test_a_scope_that_matches_nothing_is_refused(create, residual, section, top,
     with pytest.raises(ConfigError) as caught:
         create(residual, section, **top)
     assert [word for word in [*words, "compression.validate_scopes: false"] if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("section", [{"ignored_scopes": "{re}."}, {"weights": {"ignored_scopes": ["{re}."]}}])
+def test_scopes_that_leave_no_layer_are_named(create, residual, section):
+    with pytest.raises(StageError, match=r"ignored_scopes and target_scopes, of compression or of compress"):
+        create(residual, section)
 
 
 def test_without_validate_scopes_it_is_passed_over(create, residual):
