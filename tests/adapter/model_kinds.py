@@ -256,9 +256,10 @@ class UNet(nn.Module):
 class Recurrent(nn.Module):
     """A recurrent layer between linear ones."""
 
-    def __init__(self, recurrent: nn.Module):
+    def __init__(self, kind: type[nn.RNNBase]):
         super().__init__()
-        self.embed, self.recurrent, self.mid, self.fc = nn.Linear(5, 8), recurrent, nn.Linear(8, 8), nn.Linear(8, 4)
+        self.recurrent = kind(8, 8, batch_first=True)
+        self.embed, self.mid, self.fc = nn.Linear(5, 8), nn.Linear(8, 8), nn.Linear(8, 4)
 
     def forward(self, x):
         return self.fc(F.relu(self.mid(self.recurrent(F.relu(self.embed(x)))[0][:, -1])))
@@ -324,7 +325,12 @@ class Kind:
     num_unified: int = 0
 
 
-_LSTM = "recurrent.weight_ih_l0 recurrent.weight_hh_l0"
+def _recurrent(kind: type[nn.RNNBase]) -> Kind:
+    """What ``kind`` computes with its weights is not quantized, nor are its outputs, which mid reads."""
+    weights = "recurrent.weight_ih_l0 recurrent.weight_hh_l0"
+    return Kind(lambda: Recurrent(kind), (SEQUENCE,), "mid", "embed fc", 0, float_input="mid", in_float=weights)
+
+
 _HEADS = "embedding.weight attention.heads.in_proj_weight attention.heads.out_proj.weight"
 KINDS = {
     # Unsearched: the outputs of a, b, c and down, which are added (x feeds a layer too), and the mean's input.
@@ -373,24 +379,8 @@ KINDS = {
     "three_dimensions": Kind(ThreeDimensions, ((4, 4, 4),), "a up", "stem fc", 1),
     # The mean's input. The skip connection and what it joins share a quantizer.
     "unet": Kind(UNet, (IMAGE,), "down mid up join", "stem.0 head", 1, same_input=("down join",), num_unified=1),
-    "lstm": Kind(
-        lambda: Recurrent(nn.LSTM(8, 8, batch_first=True)),
-        (SEQUENCE,),
-        "mid",
-        "embed fc",
-        0,
-        float_input="mid",
-        in_float=_LSTM,
-    ),
-    "gru": Kind(
-        lambda: Recurrent(nn.GRU(8, 8, batch_first=True)),
-        (SEQUENCE,),
-        "mid",
-        "embed fc",
-        0,
-        float_input="mid",
-        in_float=_LSTM,
-    ),
+    "lstm": _recurrent(nn.LSTM),
+    "gru": _recurrent(nn.GRU),
     # The inputs of the layers that are passed by, and the mean's.
     "unusual": Kind(
         Unusual,

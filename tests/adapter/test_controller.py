@@ -32,26 +32,7 @@ from llt_nncf.indicators import register_indicator
 from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.quantizers import FrozenWeight
 from llt_nncf.quantizers import SwitchableQuantizer
-
-
-def finetune(ctrl, model, loader, *, epochs):
-    """NNCF's usual loop with the one added line; returns the number of passes of each step."""
-    criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    passes = []
-    for _ in range(epochs):
-        ctrl.scheduler.epoch_step()
-        model.train()
-        for images, target in loader:
-            ctrl.scheduler.step()
-            optimizer.zero_grad()
-            count = 0
-            for _ in ctrl.policies():
-                (criterion(model(images), target) + ctrl.loss()).backward()
-                count += 1
-            optimizer.step()
-            passes.append(count)
-    return passes
+from tests.adapter.nncf_loop import finetune
 
 
 def images(loader):

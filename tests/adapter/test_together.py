@@ -26,6 +26,7 @@ from llt_nncf.errors import ConfigError
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.pipeline import deploy
 from llt_nncf.quantizers import FrozenWeight
+from tests.adapter.nncf_loop import finetune
 
 MAGNITUDE = {
     "algorithm": "magnitude_sparsity",
@@ -118,24 +119,6 @@ def together(loader, tmp_path):
         return create_compressed_model(model, config, compression_state=compression_state, dump_graphs=False)
 
     return run
-
-
-def finetune(ctrl, model, loader, *, epochs):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    passes = []
-    for _ in range(epochs):
-        ctrl.scheduler.epoch_step()
-        model.train()
-        for images, target in loader:
-            ctrl.scheduler.step()
-            optimizer.zero_grad()
-            names = []
-            for name in ctrl.policies():
-                (nn.functional.cross_entropy(model(images), target) + ctrl.loss()).backward()
-                names.append(name)
-            optimizer.step()
-            passes.append(len(names))
-    return passes
 
 
 def outputs(model, loader):
