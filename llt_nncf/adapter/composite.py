@@ -13,6 +13,7 @@ from nncf.torch.nncf_network import NNCFNetwork
 from nncf.torch.pruning.filter_pruning.algo import FilterPruningController
 
 from llt_nncf.adapter.nncf_schema import check_config
+from llt_nncf.adapter.scopes import scope_list
 from llt_nncf.config import ALGORITHM_NAME
 
 
@@ -86,7 +87,7 @@ class LltCompositeBuilder(PTCompositeCompressionAlgorithmBuilder):
         shared = config.get("ignored_scopes")
         for name in sorted(extract_algorithm_names(config), key=lambda name: name == ALGORITHM_NAME):
             if shared is not None:
-                config["ignored_scopes"] = list(shared)
+                config["ignored_scopes"] = scope_list(shared)
             self._child_builders.append(PT_COMPRESSION_ALGORITHMS.get(name)(config, should_init=should_init))
         if shared is not None:
             config["ignored_scopes"] = shared

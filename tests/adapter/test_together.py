@@ -302,8 +302,12 @@ def test_what_the_others_add_is_not_taken_for_the_models_weights_or_run_in_vain(
     assert not [message for message in messages if "knowledge distillation not possible" in message]
 
 
-def test_our_ignored_scopes_are_not_those_of_the_others(together, wide):
-    section = {"ignored_scopes": [r"{re}.*\[conv2\].*"], "global_keys": {"ignored_scopes": [r"{re}.*\[conv3\].*"]}}
+@pytest.mark.parametrize("form", [list, "".join], ids=["list", "string"])
+def test_our_ignored_scopes_are_not_those_of_the_others(together, wide, form):
+    section = {
+        "ignored_scopes": [r"{re}.*\[conv2\].*"],
+        "global_keys": {"ignored_scopes": form([r"{re}.*\[conv3\].*"])},
+    }
     ctrl, model = together(wide, [MAGNITUDE], **section)
     assert set(ctrl.table.by_name) == {"conv1", "fc"}
     masked = [name for name, module in model.named_modules() if isinstance(module, BinaryMask)]
