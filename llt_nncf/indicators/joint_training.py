@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import asdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,16 +118,13 @@ def train_indicators(
     step_options = {"candidate_bits": candidate_bits, "learning_rate": learning_rate, "seed": seed, **step_options}
     step = JointStep(model, quantizers, loss_fn, **step_options)
     settings = {
-        "layers": quantizers.table.to_dict(),
-        "digest of the weights before it": _digest_of_weights(model, quantizers),
-        # Masks of sparsity and the teacher of another distillation are in a model's state, too.
-        "tensors in the model's state": len(model.state_dict()),
         "epochs": epochs,
         "max_steps": max_steps,
         "data_fraction": data_fraction,
         "accumulation_steps": accumulation_steps,
         "ranks": rank_count(),
         **{key: value for key, value in step_options.items() if key != "teacher"},
+        **_marks_of(model, quantizers),
     }
     start = quantizers.read_indicators("start values")
     run = _Run(step, loader, settings, checkpoint, RankingWindow(tau_window, stop_at_tau), start)
@@ -152,6 +150,17 @@ def train_indicators(
     losses = {name: value / max(run.counted, 1) for name, value in run.sums.items()}
     text = f"step sizes after {run.steps} steps of importance training, seed {seed}"
     return JointTrainingResult(run.steps, losses, step.indicators(text), run.skipped, run.ranking.is_stable)
+
+
+def _marks_of(model: nn.Module, quantizers: QuantizerSet) -> dict[str, Any]:
+    """By what a model is known that training has not begun to change."""
+    return {
+        "digest of the weights before it": _digest_of_weights(model, quantizers),
+        # Masks of sparsity and the teacher of another distillation are in a model's state, too.
+        "tensors in the model's state": len(model.state_dict()),
+        **{f"layer {layer.name}": asdict(layer) for layer in quantizers.table.layers},
+        "quantizers that feed no layer": dict(quantizers.table.unsearched),
+    }
 
 
 def _digest_of_weights(model: nn.Module, quantizers: QuantizerSet) -> str:

@@ -8,8 +8,10 @@ import torch
 from llt_nncf.artifacts import check_zip
 from llt_nncf.artifacts import write_atomically
 from llt_nncf.errors import ArtifactError
+from llt_nncf.errors import some_of
 
 _SCHEMA = "llt_nncf.importance_checkpoint/3"
+_MOST_NAMED = 8
 
 
 def save_checkpoint(path: Path | str, settings: dict[str, Any], state: dict[str, Any]) -> None:
@@ -51,7 +53,7 @@ def load_checkpoint(path: Path | str, settings: dict[str, Any]) -> dict[str, Any
         raise ArtifactError(msg)
     differing = [key for key in {**saved, **settings} if saved.get(key) != settings.get(key)]
     if differing:
-        shown = "; ".join(f"{key} was {saved.get(key)!r}, now {settings.get(key)!r}" for key in differing)
-        msg = f"The checkpoint was saved by another training: {shown}. {remedy}"
+        lines = [f"{key} was {saved.get(key)!r}, now {settings.get(key)!r}" for key in differing]
+        msg = f"The checkpoint was saved by another training: {some_of(lines, _MOST_NAMED, '; ')}. {remedy}"
         raise ArtifactError(msg)
     return state

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators import train_indicators
@@ -75,13 +77,19 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     net = started_net()
     options = {"candidate_bits": CANDIDATES, "checkpoint": tmp_path / "c.ckpt"}
     train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)
-    with pytest.raises(ArtifactError, match=r"learning_rate was 0.01, now 0.5. Delete it.*c.ckpt"):
+    with pytest.raises(ArtifactError, match=r"learning_rate was 0.01, now 0.5; .*Delete it.*c.ckpt"):
         train_indicators(net, quantizer_set(net), batches(2), loss_fn, learning_rate=0.5, **options)
     other = started_net()
     with torch.no_grad():
         next(parameter for name, parameter in other.named_parameters() if name.endswith("weight")).add_(1.0)
     with pytest.raises(ArtifactError, match=r"digest of the weights before it was '\w+', now '\w+'. Delete it"):
         train_indicators(other, quantizer_set(other), batches(2), loss_fn, **options)
+    quantizers = quantizer_set(net)
+    first, *rest = quantizers.table.layers
+    larger = LayerTable((replace(first, macs=1_000_001), *rest), quantizers.table.unsearched)
+    with pytest.raises(ArtifactError, match=f"; layer {first.name} was .*'macs': 1000001") as caught:
+        train_indicators(net, replace(quantizers, table=larger), batches(2), loss_fn, **options)
+    assert f"layer {rest[0].name} " not in str(caught.value)
     (tmp_path / "c.ckpt").write_bytes(b"nothing of the kind")
     with pytest.raises(ArtifactError, match=r"no checkpoint.*c.ckpt"):
         train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)
