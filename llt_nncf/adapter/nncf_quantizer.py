@@ -14,6 +14,7 @@ from nncf.torch.utils import is_dist_avail_and_initialized
 from torch import Tensor
 
 from llt_nncf.adapter.data_parallel import refuse_data_parallel
+from llt_nncf.errors import InvalidTensorError
 from llt_nncf.errors import StageError
 from llt_nncf.functional import integer_range
 from llt_nncf.functional import min_max_step_size
@@ -110,6 +111,15 @@ class NncfSwitchableQuantizer(BaseQuantizer):
     def quantize(self, x: Tensor, execute_traced_op_as_identity: bool = False) -> Tensor:
         refuse_data_parallel(self)
         return _quantize(x, self.core, execute_traced_op_as_identity)
+
+    def apply_minmax_init(self, min_values: Tensor, max_values: Tensor, log_module_name: str | None = None) -> None:
+        if not (min_values.isfinite().all() and max_values.isfinite().all()):
+            msg = (
+                f"The quantizer at {log_module_name} was to get its range from values with NaN or infinity among them: "
+                "look for these in the samples of the registered data loader, and in the weights up to there."
+            )
+            raise InvalidTensorError(msg)
+        super().apply_minmax_init(min_values, max_values, log_module_name)
 
     def _apply_minmax_init(self, min_values: Tensor, max_values: Tensor, log_module_name: str | None = None) -> None:
         if self.scale_shape == (1,):

@@ -1,6 +1,7 @@
 """NNCF's initializers, layers that were frozen before, and the factor on the gradients of step sizes."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from llt_nncf.errors import ConfigError
+from llt_nncf.errors import InvalidTensorError
 
 
 def input_quantizer(ctrl, layer):
@@ -113,3 +115,10 @@ def test_the_gradients_of_step_sizes_are_multiplied(create, residual, loader, pl
     for name, gradient in plain.items():
         assert torch.equal(multiplied[name], gradient * (0.25 if name in names else 1.0)), name
     assert any(bool(plain[name].any()) for name in names & set(plain))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf], ids=["nan", "infinity"])
+def test_data_that_is_not_finite_is_an_error_that_names_the_place(compress, residual, loader, value):
+    loader.dataset.tensors[0][3] = value
+    with pytest.raises(InvalidTensorError, match=r"/nncf_model_input_0 was to get its range.*registered data loader"):
+        compress(residual)
