@@ -24,6 +24,7 @@ from torch import nn
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import StepRecord
 from llt_nncf.artifacts import reading
+from llt_nncf.artifacts.json_file import typed
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.errors import located
 from llt_nncf.indicators.joint_step import JointStep
@@ -299,9 +300,16 @@ class _Run:
             self.ranking.load_state_dict(state["ranking"])
             with located(path):
                 self.start = IndicatorTable(self.start.table, **state["start"], source=self.start.source)
-            self.steps, self.epoch, self.batches_done, self.counted, self.skipped, self.sums = state["counts"]
+            *counts, sums = state["counts"]
+            self.steps, self.epoch, self.batches_done, self.counted, self.skipped = (typed(n, int) for n in counts)
+            self.sums = {name: typed(value, float) for name, value in sums.items()}
             own = state["of_ranks"][rank()]
             self._epoch_random, self._resumed_random = own["epoch_random"], own["random"]
+            # They are taken into use later, where nobody would say whose they are if they are damaged.
+            before = random_state(self.loader)
+            for saved in filter(None, (self._epoch_random, self._resumed_random)):
+                set_random_state(saved, self.loader)
+            set_random_state(before, self.loader)
         if self.batches_done == 0:
             self.restore_random()
 
