@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from nncf import NNCFConfig
@@ -18,7 +17,6 @@ from nncf.torch.exporter import get_export_args
 from nncf.torch.graph.transformations.commands import ExtraCompressionModuleType
 from nncf.torch.nncf_network import NNCFNetwork
 from nncf.torch.quantization.algo import QuantizationController
-from nncf.torch.utils import is_main_process
 from torch import nn
 
 from llt_nncf.adapter.compression_rate import highest_rate
@@ -36,6 +34,7 @@ from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.policy_report import PolicyReport
 from llt_nncf.adapter.policy_search import search_policies
 from llt_nncf.adapter.rounded_bias import round_biases
+from llt_nncf.adapter.saved_artifacts import save_artifact
 from llt_nncf.adapter.scheduler import LltScheduler
 from llt_nncf.adapter.score_source import ScoreSource
 from llt_nncf.adapter.statistics import collect_statistics
@@ -122,7 +121,7 @@ class LltQuantizationController(QuantizationController):
         :raises MissingInitArgsError: If training is to be done here and no loader or criterion was registered.
         """
         config = self._llt_config
-        self._save("layers.json", self.table)
+        save_artifact(self.table, config, "layers.json")
         self._scores.start()
         self._broadcast_initialized_params_for_each_quantizer()
         if config.policy is not None:
@@ -212,7 +211,7 @@ class LltQuantizationController(QuantizationController):
         :raises ArtifactError: If the policy does not fit the model's layers.
         """
         self._switch_to(policy)
-        self._save("policy.json", policy)
+        save_artifact(policy, self._llt_config, "policy.json")
         nncf_logger.info(f"Bit-widths in use:\n{self._report_on(policy).to_str(text_columns())}")
 
     @property
@@ -374,7 +373,3 @@ class LltQuantizationController(QuantizationController):
         # Without what is always so here, and makes NNCF warn that it is deprecated.
         section = extract_algo_specific_config(self.config, ALGORITHM_NAME)
         return {key: value for key, value in section.items() if key != "export_to_onnx_standard_ops"}
-
-    def _save(self, file_name: str, artifact: Any) -> None:
-        if self._llt_config.artifacts_dir is not None and is_main_process():
-            artifact.save(Path(self._llt_config.artifacts_dir) / file_name)

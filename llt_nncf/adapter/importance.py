@@ -17,12 +17,12 @@ from nncf.common.logging import nncf_logger
 from nncf.config.extractors import BNAdaptDataLoaderNotFoundError
 from nncf.config.extractors import extract_bn_adaptation_init_params
 from nncf.torch.nncf_network import NNCFNetwork
-from nncf.torch.utils import is_main_process
 from rich.console import Console
 from torch import Tensor
 from torch import nn
 
 from llt_nncf.adapter.init_batches import InitBatches
+from llt_nncf.adapter.saved_artifacts import writable_folder
 from llt_nncf.adapter.teacher import without_teacher
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import PairScoreTable
@@ -36,6 +36,7 @@ from llt_nncf.indicators import JointTrainingResult
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import TensorBoardLog
 from llt_nncf.indicators import TrainingProgress
+from llt_nncf.indicators import is_first_rank
 from llt_nncf.indicators import made_by_first_rank
 from llt_nncf.indicators import normalize_indicators
 from llt_nncf.indicators import open_quantizers
@@ -184,9 +185,9 @@ def adapt_batch_norms(model: NNCFNetwork, nncf_config: NNCFConfig) -> None:
 
 def finish_training(config: LltConfig) -> None:
     """Once the indicators are saved: removes the checkpoint, and draws the course of the training."""
-    if config.artifacts_dir is None or not is_main_process():
+    folder = writable_folder(config)
+    if folder is None:
         return
-    folder = Path(config.artifacts_dir)
     (folder / _CHECKPOINT).unlink(missing_ok=True)
     plot_training(TrainingCurves.load(folder / _TRAINING_LOG), folder / "training.png")
 
@@ -197,7 +198,7 @@ def _count(batches: InitBatches) -> int:
 
 def _observers(stack: ExitStack, folder: str | None, *, tensorboard: bool) -> list[Callable[[StepRecord], Any]]:
     """What shows the training to a person: a bar in a terminal or lines in a log, and files."""
-    if not is_main_process():
+    if not is_first_rank():
         return []
     found: list[Callable[[StepRecord], Any]] = [
         stack.enter_context(TrainingProgress()) if Console().is_terminal else _log_progress

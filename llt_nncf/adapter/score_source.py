@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from nncf import NNCFConfig
 from nncf.torch.nncf_network import NNCFNetwork
-from nncf.torch.utils import is_main_process
 
 from llt_nncf.adapter.importance import finish_training
 from llt_nncf.adapter.importance import normalize_by_data
@@ -16,6 +14,7 @@ from llt_nncf.adapter.importance import score_by_plugin
 from llt_nncf.adapter.importance import start_from_data
 from llt_nncf.adapter.importance import train_at_initialization
 from llt_nncf.adapter.policy_search import search_policies
+from llt_nncf.adapter.saved_artifacts import save_artifact
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.artifacts import load_scored_layers
@@ -118,6 +117,5 @@ class ScoreSource:
         return normalize_by_data(indicators, self._model, self._quantizers, self._nncf_config)
 
     def _save(self, scores: Scores) -> None:
-        if self._config.artifacts_dir is not None and is_main_process():
-            name = "indicators.json" if isinstance(scores, IndicatorTable) else "scores.json"
-            scores.save(Path(self._config.artifacts_dir) / name)
+        name = "indicators.json" if isinstance(scores, IndicatorTable) else "scores.json"
+        save_artifact(scores, self._config, name)
