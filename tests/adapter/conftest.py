@@ -18,6 +18,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import TensorDataset
 
+from tests.adapter.batch_norms import settle_batch_norms
+
 
 class Residual(nn.Module):
     """Stem, a residual block whose first convolution and downsample share their input, pool, classifier."""
@@ -149,15 +151,7 @@ def check_export(loader, tmp_path) -> Callable[[Any], None]:
 def residual() -> nn.Module:
     """A residual network with batch-norm statistics that are not the trivial ones, some gains negative."""
     torch.manual_seed(0)
-    model = Residual()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 0.5, 0.7)
-            nn.init.normal_(module.bias, 0.0, 0.3)
-    model.train()
-    for _ in range(20):
-        model(torch.randn(32, 2, 7, 9))
-    return model
+    return settle_batch_norms(Residual())
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from llt_nncf.errors import ConfigError
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.pipeline import deploy
 from llt_nncf.quantizers import FrozenWeight
+from tests.adapter.batch_norms import settle_batch_norms
 from tests.adapter.nncf_loop import finetune
 
 MAGNITUDE = {
@@ -78,14 +79,7 @@ class Wide(nn.Module):
 @pytest.fixture
 def wide():
     torch.manual_seed(0)
-    model = Wide()
-    for norm in (model.bn1, model.bn2):
-        nn.init.normal_(norm.weight, 0.5, 0.7)
-        nn.init.normal_(norm.bias, 0.0, 0.3)
-    model.train()
-    for _ in range(20):
-        model(torch.randn(32, 2, 7, 9))
-    return model
+    return settle_batch_norms(Wide())
 
 
 @pytest.fixture

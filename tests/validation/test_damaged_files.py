@@ -22,23 +22,7 @@ from llt_nncf.validation.exported_ir import ExportedIr
 from llt_nncf.validation.exported_model import ExportedModel
 from llt_nncf.validation.runners import OnnxRuntimeRunner
 from llt_nncf.validation.runners import OpenVinoRunner
-
-
-def damaged(content, seed):
-    """Flips a few bits, cuts the end off, blanks, inserts or repeats a few bytes."""
-    rng = random.Random(seed)
-    changed, at = bytearray(content), rng.randrange(len(content))
-    kind = rng.choice(("flip", "flip", "cut", "blank", "insert", "repeat"))
-    if kind == "flip":
-        for _ in range(rng.choice((1, 1, 4))):
-            changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-    elif kind == "cut":
-        del changed[at:]
-    elif kind == "blank":
-        changed[at : at + 8] = bytes(len(changed[at : at + 8]))
-    else:
-        changed[at:at] = rng.randbytes(4) if kind == "insert" else changed[at : at + 32]
-    return bytes(changed)
+from tests.reliability.mutation import damaged_bytes
 
 
 @contextmanager
@@ -68,7 +52,7 @@ def test_of_damaged_models_none_passes_that_has_other_weights_or_outputs(classif
     is_onnx = name == "model.onnx"
     outcomes = []
     for seed in range(count):
-        path.write_bytes(damaged(content, seed))
+        path.write_bytes(damaged_bytes(content, random.Random(seed)))
         onnx_path, xml_path = (path, None) if is_onnx else (None, folder / "model.xml")
         with refusals() as texts:
             report = validate(reference, onnx_path, xml_path=xml_path, latency_rounds=0)
@@ -126,7 +110,7 @@ def test_a_damaged_artifact_is_refused_by_name_or_harmless(folder, name, load):
     content = path.read_bytes()
     refused = 0
     for seed in range(300):
-        path.write_bytes(damaged(content, seed))
+        path.write_bytes(damaged_bytes(content, random.Random(seed)))
         with refusals() as texts:
             load(path)
         assert all(text.startswith(str(path)) for text in texts), seed
