@@ -58,8 +58,13 @@ def _gradients_by_dot_products(
     all elements is ``(<grad, rounded> - <grad_x, x>) / step``.
     """
     grad_x = torch.ops.aten.hardtanh_backward(grad_output, x, qmin * step, qmax * step)
-    total = torch.dot(grad_output.reshape(-1), rounded.reshape(-1)) - torch.dot(grad_x.reshape(-1), x.reshape(-1))
-    return grad_x, total / step
+    return grad_x, (_dot(grad_output, rounded) - _dot(grad_x, x)) / step
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    # In the order of memory, which is another one than that of the dimensions where the channels are last: no copies.
+    order = sorted(range(a.dim()), key=a.stride, reverse=True)
+    return torch.dot(a.permute(order).reshape(-1), b.permute(order).reshape(-1))
 
 
 def _gradients_by_elements(grad_output: Tensor, x: Tensor, step_size: Tensor, qmin, qmax) -> tuple[Tensor, Tensor]:
