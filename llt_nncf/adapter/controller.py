@@ -52,7 +52,6 @@ from llt_nncf.errors import StageError
 from llt_nncf.errors import located
 from llt_nncf.export import export_onnx
 from llt_nncf.indicators import QuantizerSet
-from llt_nncf.indicators import rank_count
 
 
 @ADAPTIVE_COMPRESSION_CONTROLLERS.register(f"pt_{ALGORITHM_NAME}")
@@ -155,8 +154,6 @@ class LltQuantizationController(QuantizationController):
         :raises DataParallelError: If ``model`` is a ``DataParallel`` on several devices.
         """
         refuse_data_parallel(model)
-        for quantizer in self.quantizers.activations.values():
-            quantizer.batch_parts = rank_count() * accumulation_steps
         if self.policy is not None:
             yield "policy"
             return

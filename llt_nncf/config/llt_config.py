@@ -34,7 +34,7 @@ class ImportanceConfig:
 
     where: str = "init"
     indicator: str = "step_size"
-    start_values: str = "lsq"
+    start_values: str = "mse"
     epochs: int = 1
     max_steps: int | None = None
     data_fraction: float = 1.0

@@ -18,7 +18,6 @@ from llt_nncf.indicators.indicator_average import IndicatorAverage
 from llt_nncf.indicators.policy_rounds import policy_rounds
 from llt_nncf.indicators.quantizer_set import QuantizerSet
 from llt_nncf.indicators.rank_exchange import average_over_ranks
-from llt_nncf.indicators.rank_exchange import rank_count
 from llt_nncf.indicators.rank_exchange import take_from_first_rank
 from llt_nncf.indicators.step_size_rates import BitRates
 from llt_nncf.indicators.step_size_rates import parameter_groups
@@ -127,8 +126,6 @@ class JointStep:
         :raises TrainingDivergedError: If a loss or a gradient is NaN or infinite; names step, policy and layer. Nothing
             has changed then.
         """
-        for quantizer in self.quantizers.activations.values():
-            quantizer.batch_parts = len(batches) * rank_count()
         buffers = [buffer.clone() for buffer in self._buffers]
         self._optimizer.zero_grad()
         names, losses = self._passes(batches, step)
@@ -181,8 +178,6 @@ class JointStep:
         """Takes out what was put into the model for the training."""
         self._optimizer.zero_grad()
         self._open.close()
-        for quantizer in self.quantizers.activations.values():
-            quantizer.batch_parts = 1
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that a step changes."""

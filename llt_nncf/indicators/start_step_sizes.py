@@ -24,7 +24,7 @@ def start_step_sizes(
     batches: Iterable[Any],
     forward: Callable[[nn.Module, Any], object],
     *,
-    start_values: str = "lsq",
+    start_values: str = "mse",
 ) -> None:
     """
     Sets the step sizes to their start values, in place: by ``start_values`` below 8 bits, covering the range at 8.

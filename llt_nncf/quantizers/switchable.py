@@ -72,9 +72,6 @@ class SwitchableQuantizer(nn.Module):
             for is_signed in (False, True)
         ]
         self.register_buffer("_bounds", torch.tensor(bounds, dtype=torch.float32), persistent=False)
-        # In how many parts (ranks, accumulated batches) the batch of one optimizer step passes through an activation
-        # quantizer: LSQ's gradient scale counts all of it.
-        self.batch_parts = 1
         self.keeps_range = False
         self.has_range = False  # set by whoever has given the 8-bit step size a range from statistics
         # Python mirrors of the two buffers: reading a buffer in every forward would synchronise a GPU each time.
@@ -148,7 +145,10 @@ class SwitchableQuantizer(nn.Module):
         return self.raw_step_sizes.detach().abs() + _FLOOR
 
     def forward(self, x: Tensor) -> Tensor:
-        elements = max(x.numel(), 1) / math.prod(self.scale_shape) * (1 if self.is_weight else self.batch_parts)
+        # LSQ's "features in a layer" are those of one sample (Sec. 2.2): the loss is a mean over the batch, and so is its
+        # gradient. With those of the whole batch the step sizes of activations hardly move in a few epochs.
+        samples = 1 if self.is_weight else max(len(x), 1)
+        elements = max(x.numel(), 1) / math.prod(self.scale_shape) / samples
         if torch.compiler.is_compiling():
             # By tensors instead of Python numbers, so that one graph serves all bit-widths.
             step_size = self.raw_step_sizes.index_select(0, self._active.reshape(1))[0].abs() + _FLOOR

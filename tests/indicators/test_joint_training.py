@@ -23,11 +23,11 @@ from tests.indicators.tiny_net import quantizer_set
 from tests.indicators.tiny_net import started_net
 
 
-def plain_fake_quantize(x, step, bits, signed, narrow):
+def plain_fake_quantize(x, step, bits, signed, narrow, samples=1):
     """LSQ by detaching: round passes gradients through, clamp cuts them, the step's gradient is scaled."""
     low = -(2 ** (bits - 1)) + narrow if signed else 0
     high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-    scale = 1.0 / math.sqrt(x.numel() * high)
+    scale = 1.0 / math.sqrt(x.numel() / samples * high)
     step = (step - step * scale).detach() + step * scale
     v = torch.clamp(x / step, low, high)
     return ((v.round() - v).detach() + v) * step
@@ -52,7 +52,8 @@ def plain_loop(
                 signed, is_fixed = quantizers[name]
                 bits = 8 if is_fixed else policy[name]
                 step_size = p[f"{name}.raw_step_sizes"][candidates[name].index(bits)].abs() + 1e-8
-                return plain_fake_quantize(x, step_size, bits, signed, narrow=int(bool(is_fixed)))
+                samples = len(x) if name.endswith("input") else 1
+                return plain_fake_quantize(x, step_size, bits, signed, int(bool(is_fixed)), samples)
 
             x, y = data[step]
             x = functional.conv2d(

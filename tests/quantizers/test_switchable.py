@@ -138,7 +138,9 @@ def test_trajectory_equals_plain_lsq_with_one_scalar_per_bit_width():
         for num_bits in BITS:
             quantizer.num_bits = num_bits
             (quantizer(x) - x).square().mean().backward()
-            (fake_quantize(x, plain[num_bits], num_bits=num_bits, signed=True) - x).square().mean().backward()
+            # The features of one sample: x has one of them.
+            grid = {"num_bits": num_bits, "signed": True, "grad_scale": (2 ** (num_bits - 1) - 1) ** -0.5}
+            (fake_quantize(x, plain[num_bits], **grid) - x).square().mean().backward()
         optimizer.step()
         reference.step()
     for num_bits in BITS:
