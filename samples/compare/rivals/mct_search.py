@@ -112,9 +112,10 @@ def chosen_bits(graph: Any, table: LayerTable) -> dict[str, tuple[int, int]]:
     for layer in table.layers:
         nodes = [node for node in graph.nodes if node.name in node_names(layer.name)]
         if len(nodes) != 1:
+            names = " or ".join(node_names(layer.name))
             msg = (
-                f"{layer.name}: {len(nodes)} nodes of MCT's graph have one of the names {list(node_names(layer.name))}; "
-                "one is needed. MCT traces with torch.fx: the layer must be a module of its own that is called once."
+                f"{layer.name}: {len(nodes)} nodes of MCT's graph are named {names}; one is needed. "
+                "MCT traces with torch.fx: the layer must be a module of its own that is called once."
             )
             raise ArtifactError(msg)
         weights = nodes[0].final_weights_quantization_cfg.get_attr_config("weight").weights_n_bits
@@ -207,7 +208,9 @@ def _capabilities(table: LayerTable) -> Any:
         simd_size=1,
         signedness=schema.Signedness.AUTO,
     )
-    layer = other.clone_and_edit(attr_weights_configs_mapping={constants.KERNEL_ATTR: kernel, constants.BIAS_ATTR: plain})
+    layer = other.clone_and_edit(
+        attr_weights_configs_mapping={constants.KERNEL_ATTR: kernel, constants.BIAS_ATTR: plain}
+    )
     weights = [
         layer.clone_and_edit(attr_to_edit={constants.KERNEL_ATTR: {constants.WEIGHTS_N_BITS: num_bits}})
         for num_bits in sorted(_shared_candidates(table, "weight_bits"), reverse=True)
