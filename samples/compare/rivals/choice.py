@@ -1,0 +1,123 @@
+"""What every rival returns, and what they share in reading a budget."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import LayerTable
+from llt_nncf.cost import Budget
+from llt_nncf.cost import Limit
+from llt_nncf.errors import InfeasibleBudgetError
+from llt_nncf.errors import MissingDependencyError
+
+_BITOPS = ("gbitops", "bitops_as")
+_SIZES = ("compression_ratio", "weight_mib", "average_weight_bits")
+
+
+class RivalMissingError(MissingDependencyError):
+    """A rival's package is not installed; the rest of the comparison can go on."""
+
+
+@dataclass(frozen=True)
+class RivalChoice:
+    """
+    What a rival chose.
+
+    :param policy: Within the budget by our own count; fixed layers at the table's bits.
+    :param passes: Forward and backward passes of one batch each that the choice took; a forward pass alone is 1/3, a
+        Hessian-vector product 1.
+    :param notes: What its rules do not allow, and how near it came, in sentences.
+    """
+
+    policy: BitPolicy
+    passes: float
+    notes: tuple[str, ...]
+
+
+def required(module: str, package: str) -> Any:
+    """
+    Imports a rival's module.
+
+    :param module: Name to import.
+    :param package: Name to install.
+    :raises RivalMissingError: If it is not there, or cannot be imported beside what is.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        msg = f"{package} cannot be imported ({error}); it comes with: pip install llt_nncf[compare]"
+        raise RivalMissingError(msg) from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draws from a generator of its own inside, and leaves PyTorch's as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def costs(policy: BitPolicy, table: LayerTable, budget: Budget) -> list[tuple[Limit, int]]:
+    """Each limit of the budget with what the policy uses of it, both as integers that add up over the layers."""
+    return [
+        (limit, sum(limit.cost(layer, *policy.bits[layer.name]) for layer in table.layers))
+        for limit in budget.limits(table)
+    ]
+
+
+def is_within(policy: BitPolicy, table: LayerTable, budget: Budget) -> bool:
+    """Whether the policy meets every limit."""
+    return all(used <= limit.limit for limit, used in costs(policy, table, budget))
+
+
+def largest_share(policy: BitPolicy, table: LayerTable, budget: Budget) -> float:
+    """The part of its tightest limit that the policy uses; above 1 it is over the budget."""
+    return max(used / limit.limit for limit, used in costs(policy, table, budget))
+
+
+def share_note(policy: BitPolicy, table: LayerTable, budget: Budget) -> str:
+    """Says what of each limit the policy uses."""
+    parts = [
+        f"{limit.name} {limit.given}: {100 * used / limit.limit:.2f} % of the limit"
+        for limit, used in costs(policy, table, budget)
+    ]
+    return f"Uses {', '.join(parts)}."
+
+
+def limits_by_kind(rival: str, table: LayerTable, budget: Budget) -> dict[str, int]:
+    """
+    The budget for a rival that knows BitOPs and weight sizes: the tightest limit of each kind that was given.
+
+    :param rival: Its name, for errors.
+    :param table: The layers.
+    :param budget: The budget.
+    :return: ``bitops`` and ``weight_bits`` to the most over all layers, the fixed ones included.
+    :raises InfeasibleBudgetError: If the budget has a limit of another kind.
+    """
+    result: dict[str, int] = {}
+    for limit in budget.limits(table):
+        kind = {**dict.fromkeys(_BITOPS, "bitops"), **dict.fromkeys(_SIZES, "weight_bits")}.get(limit.name)
+        if kind is None:
+            allowed = ", ".join((*_BITOPS, *_SIZES))
+            msg = f"{rival} has no rule for a limit on {limit.name}; it can be asked for {allowed}."
+            raise InfeasibleBudgetError(msg)
+        result[kind] = min(result.get(kind, limit.limit), limit.limit + _left_out(limit, table, budget, kind))
+    return result
+
+
+def _left_out(limit: Limit, table: LayerTable, budget: Budget, kind: str) -> int:
+    """What the fixed layers cost where the limit does not count them."""
+    if limit.name not in budget.without_fixed:
+        return 0
+    return sum(
+        layer.macs * layer.weight_bits[0] * layer.activation_bits[0]
+        if kind == "bitops"
+        else layer.weight_count * layer.weight_bits[0]
+        for layer in table.layers
+        if layer.is_fixed
+    )
