@@ -137,7 +137,7 @@ def section_properties(indicators: Sequence[str]) -> dict[str, Any]:
                 "start_values": {
                     "enum": ["lsq", "min_max", "mse"],
                     "description": "Of the step sizes below 8 bits; at 8 they cover the range.",
-                    "default": "lsq",
+                    "default": "mse",
                 },
                 "epochs": {"type": "integer", "minimum": 1, "default": 1},
                 "max_steps": {

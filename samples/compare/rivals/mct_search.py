@@ -58,7 +58,7 @@ def choose(
     mct = required("model_compression_toolkit", _PACKAGE)
     wanted = limits_by_kind("MCT", table, budget)
     fixed_at = max(_shared_candidates(table, "weight_bits"))
-    target = mct.core.ResourceUtilization(**_utilization(wanted, table, fixed_at))
+    target = mct.core.ResourceUtilization(**utilization(wanted, table, fixed_at))
     batch_size = loader.batch_size or 1
     with seeded(seed), _quiet(), _counted_images() as images:
         batches = _image_batches(loader, _CALIBRATION_BATCHES)
@@ -152,7 +152,7 @@ def _shared_candidates(table: LayerTable, kind: str) -> set[int]:
     return set.intersection(*choices) if choices else {_OTHER_ACTIVATION_BITS}
 
 
-def _utilization(wanted: dict[str, int], table: LayerTable, fixed_at: int) -> dict[str, float]:
+def utilization(wanted: dict[str, int], table: LayerTable, fixed_at: int) -> dict[str, float]:
     """The limits as MCT takes them, with layers of fixed weights at ``fixed_at`` bits: BitOPs, and bytes."""
     result = {}
     costs = {"bitops": ("bops", layer_bitops, 1), "weight_bits": ("weights_memory", layer_weight_bits, 8)}

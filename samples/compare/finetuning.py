@@ -1,0 +1,72 @@
+"""The training that every method gets after its choice of bits, and what is measured then."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from setting import POLICY_BITS
+from setting import Setting
+from setting import channels_last
+from torch import nn
+
+_LOSS_EVERY = 10
+
+
+def fine_tune_policy(setting: Setting, policy_path: Path, seed: int) -> tuple[dict[str, float], dict[int, float]]:
+    """
+    Puts quantizers with the bits of a policy into the float model, trains it, and exports it.
+
+    :param policy_path: The policy's file.
+    :param seed: Of the order and the variation of the data.
+    :return: Figures and losses of a cell.
+    """
+    section = {"policy": str(policy_path), "candidate_bits": list(POLICY_BITS)}
+    ctrl, model = setting.compress(section, seed)
+    start_top1 = setting.top1(model)
+    figures, losses = train(setting, model, seed, ctrl)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        ctrl.export_model(str(file))
+        file_bytes = file.stat().st_size
+    return {"start_top1": start_top1, **figures, "file_bytes": file_bytes}, losses
+
+
+def train(
+    setting: Setting, model: nn.Module, seed: int, ctrl: Any = None
+) -> tuple[dict[str, float], dict[int, float]]:
+    """
+    Trains ``model`` in place as the plan says, whosever quantizers it has, and measures it.
+
+    :param model: What NNCF or a rival has made of the float model.
+    :param seed: Of the order and the variation of the data.
+    :param ctrl: NNCF's controller, if there is one.
+    :return: ``top1``, ``finetune_seconds`` and ``finetune_passes``; and the mean loss of every ten steps.
+    """
+    plan = setting.plan.finetuning
+    loader = setting.loader(seed)
+    torch.manual_seed(seed)
+    criterion = nn.CrossEntropyLoss(label_smoothing=plan.label_smoothing)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.epochs * len(loader))
+    model.train()
+    start, step, recent, losses = time.process_time(), 0, 0.0, {}
+    for _ in range(plan.epochs):
+        if ctrl is not None:
+            ctrl.scheduler.epoch_step()
+        for images, target in loader:
+            optimizer.zero_grad()
+            loss = criterion(model(channels_last(images)), target)
+            if ctrl is not None:
+                ctrl.scheduler.step()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            step, recent = step + 1, recent + loss.item()
+            if step % _LOSS_EVERY == 0:
+                losses[step], recent = recent / _LOSS_EVERY, 0.0
+    seconds = time.process_time() - start
+    return {"top1": setting.top1(model), "finetune_seconds": seconds, "finetune_passes": step}, losses

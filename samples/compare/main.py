@@ -1,0 +1,129 @@
+"""
+All methods, budgets and seeds side by side: choose bits, train with them, report.
+
+    python samples/compare/main.py --config configs/compare/resnet20_cifar10.json --data DIR --weights FILE
+
+It can be stopped at any time; the same command goes on, and the report shows what there is by then.
+"""
+
+import argparse
+import dataclasses
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "classification"))
+
+# isort: split
+
+import llt_nncf.register  # noqa: F401  before nncf.torch
+
+# isort: split
+
+from choices import indicator_folder
+from plan import Plan
+from report import write_report
+from results import Comparison
+from rich.console import Console
+from running import run
+from setting import Setting
+
+from llt_nncf.artifacts.json_file import load_json
+from llt_nncf.artifacts.json_file import save_json
+
+_FLOAT_SCHEMA = "llt_nncf.comparison_float/1"
+_PACKAGES = ("torch", "nncf", "onnx", "openvino", "onnxruntime", "ortools", "diffq-fixed", "model-compression-toolkit")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, type=Path, help="the comparison")
+    parser.add_argument("--data", type=Path, help="folder of the data set")
+    parser.add_argument("--weights", type=Path, help=".safetensors file of the float model; random ones by default")
+    parser.add_argument("--out", type=Path, help="folder of all files; out/ and the config's name by default")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, which share the cores")
+    parser.add_argument("--seeds", type=int, nargs="+", help="these seeds of the config only")
+    parser.add_argument("--methods", nargs="+", help="these methods of the config only")
+    parser.add_argument("--budgets", nargs="+", help="these budgets of the config only")
+    parser.add_argument("--train-samples", type=int, help="so many of the training set only")
+    parser.add_argument("--test-samples", type=int, help="so many of the test set only")
+    return parser.parse_args(arguments)
+
+
+def machine() -> dict[str, Any]:
+    """Returns what figures of cost depend on."""
+    processor = platform.processor() or platform.machine()
+    return {"processor": processor, "cores": os.cpu_count(), "system": platform.system(), "device": "cpu"}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the packages that take part; those that are not installed are left out."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def float_top1(setting: Setting) -> float:
+    """Returns the float model's accuracy, which is measured once."""
+    path = setting.out / "float.json"
+    if not path.exists():
+        save_json(path, _FLOAT_SCHEMA, {"top1": setting.top1(setting.float_model())})
+    return load_json(path, _FLOAT_SCHEMA)["top1"]
+
+
+def indicators(setting: Setting) -> dict[str, Any]:
+    """Returns the indicators of the first seed."""
+    seed = setting.plan.seeds[0]
+    return {
+        name: load_json(path, "llt_nncf.indicators/1")
+        for name in setting.plan.indicators
+        if (path := indicator_folder(setting, name, seed) / "indicators.json").exists()
+    }
+
+
+def main(arguments: list[str] | None = None) -> Comparison:
+    """Does what is left of the comparison, writes the report, and returns it."""
+    options = parse(arguments)
+    plan = Plan.load(options.config)
+    out = options.out or Path("out") / options.config.stem
+    setting = Setting(plan, out, options.data, options.weights, options.train_samples, options.test_samples)
+    keys = [
+        (method, budget, seed)
+        for method, budget, seed in plan.cells()
+        if method in (options.methods or plan.methods)
+        and budget in (options.budgets or plan.budgets)
+        and seed in (options.seeds or plan.seeds)
+    ]
+    console = Console()
+    top1 = float_top1(setting)
+    console.print(f"Float model: top-1 {top1:.2f} %. {len(keys)} cells.")
+    cells = run(setting, keys, workers=options.workers, console=console)
+    comparison = Comparison(
+        about=plan.about,
+        command=f"python samples/compare/main.py --config {options.config}",
+        config=dataclasses.asdict(plan),
+        machine=machine(),
+        versions=versions(),
+        float_top1=top1,
+        methods={key: method.label for key, method in plan.methods.items()},
+        budgets={key: budget.label for key, budget in plan.budgets.items()},
+        layers=setting.layers.to_dict(),
+        indicators=indicators(setting),
+        cells=cells,
+    )
+    comparison.save(out / "results.json")
+    for path in write_report(comparison, out):
+        console.print(f"Written: {path}")
+    return comparison
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Methods that train quantizers of their own: the bits are theirs, and so is the model that is measured."""
+
+import dataclasses
+import time
+
+from finetuning import train
+from plan import TargetBudget
+from results import Cell
+from rivals import diffq_search
+from rivals import nncf_int8
+from rivals.choice import limits_by_kind
+from setting import Setting
+from torch import nn
+
+from llt_nncf.cost import PolicyCost
+from llt_nncf.cost.layer_cost import MIB_BITS
+from llt_nncf.errors import InfeasibleBudgetError
+
+
+def train_natively(setting: Setting, name: str, cell: Cell) -> Cell:
+    """
+    Returns the whole cell of a method that is not fine-tuned in our quantizers.
+
+    :param name: ``nncf_int8`` or ``diffq``.
+    :param cell: Method, budget and seed.
+    :raises InfeasibleBudgetError: If its rules cannot meet the budget.
+    :raises MissingDependencyError: If it is not installed.
+    """
+    natives = {"nncf_int8": _nncf_int8, "diffq": _diffq}
+    return natives[name](setting, cell, setting.plan.budgets[cell.budget])
+
+
+def _nncf_int8(setting: Setting, cell: Cell, _: TargetBudget) -> Cell:
+    """NNCF's own 8-bit quantizers, fine-tuned by the loop of all methods."""
+    policy = nncf_int8.int8_policy(setting.layers_of_any_bits)
+    cost = PolicyCost.from_policy(policy, setting.layers_of_any_bits)
+    model, ctrl = nncf_int8.int8_model(setting.float_model(), setting.loader(cell.seed))
+    start_top1 = setting.top1(model)
+    trained, losses = train(setting, model, cell.seed, ctrl)
+    costs = {"gbitops": cost.gbitops, "weight_mib": cost.weight_mib, "search_seconds": 0.0, "search_passes": 0.0}
+    figures = {**costs, "start_top1": start_top1, **trained}
+    return dataclasses.replace(cell, figures=figures, bits=dict(policy.bits), losses=losses)
+
+
+def _diffq(setting: Setting, cell: Cell, budget: TargetBudget) -> Cell:
+    """DiffQ's own training, as long as that of all methods; it searches and trains at once."""
+    if not budget.weight_only:
+        msg = "DiffQ quantizes weights only: its activations are floats, so that it has no BitOPs."
+        raise InfeasibleBudgetError(msg)
+    table, plan = budget.table(setting.layers), setting.plan.finetuning
+    start = time.process_time()
+    trained = diffq_search.train(
+        setting.float_model(),
+        table,
+        limits_by_kind("DiffQ", table, budget.budget)["weight_bits"] / MIB_BITS,
+        setting.loader(cell.seed),
+        nn.CrossEntropyLoss(label_smoothing=plan.label_smoothing),
+        seed=cell.seed,
+        epochs=plan.epochs,
+        lr=plan.learning_rate,
+    )
+    figures = {
+        "weight_mib": trained.weight_mib,
+        "search_seconds": 0.0,
+        "search_passes": 0.0,
+        "finetune_seconds": time.process_time() - start,
+        "finetune_passes": trained.passes,
+        "top1": setting.top1(trained.model),
+    }
+    reason = "Weights alone, in groups of 8 with bits of their own; activations are floats."
+    return dataclasses.replace(cell, figures=figures, reason=reason)

@@ -1,0 +1,128 @@
+"""What every task of a comparison works with: the data, the float model, and the model with quantizers."""
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import DatasetInfo
+from datasets import load_dataset
+from models import build_model
+from nncf import NNCFConfig
+from nncf.torch import create_compressed_model
+from nncf.torch import register_default_init_args
+from plan import Plan
+from torch import Tensor
+from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
+from torch.utils.data import Subset
+
+from llt_nncf.artifacts import LayerTable
+
+# Every bit-width that a policy of any method may have.
+POLICY_BITS = (8, 7, 6, 5, 4, 3, 2)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    Where and on what a comparison runs.
+
+    :param plan: What is compared.
+    :param out: Folder of all files.
+    :param data: Folder of the data set, if it needs one.
+    :param weights: Of the float model, a ``.safetensors`` file.
+    :param train_samples: So many samples of the training set are used, evenly spread; all, if not given.
+    :param test_samples: The same of the test set.
+    """
+
+    plan: Plan
+    out: Path
+    data: Path | None
+    weights: Path | None
+    train_samples: int | None = None
+    test_samples: int | None = None
+
+    @cached_property
+    def _datasets(self) -> tuple[Dataset, Dataset, DatasetInfo]:
+        train, test, info = load_dataset(self.plan.dataset, self.data)
+        return _spread(train, self.train_samples), _spread(test, self.test_samples), info
+
+    def loader(self, seed: int) -> DataLoader:
+        """Returns the training set in batches; order and variation depend on ``seed`` alone."""
+        generator = torch.Generator().manual_seed(seed)
+        return DataLoader(
+            self._datasets[0], self.plan.finetuning.batch_size, shuffle=True, drop_last=True, generator=generator
+        )
+
+    def float_model(self) -> nn.Module:
+        """Returns the model that all methods start from, channels last: a third faster on CPUs."""
+        _, _, info = self._datasets
+        torch.manual_seed(0)  # of the weights, if none are given
+        model = build_model(
+            self.plan.model, num_classes=info.num_classes, in_channels=info.sample_shape[0], weights=self.weights
+        )
+        return model.to(memory_format=torch.channels_last)
+
+    def compress(self, section: dict[str, Any], seed: int, state: dict[str, Any] | None = None) -> tuple[Any, nn.Module]:
+        """
+        Puts quantizers into the float model.
+
+        :param section: Added to the plan's section, whose keys it replaces.
+        :param seed: Of the data that the initialisation sees, and of what is drawn.
+        :param state: Of a compression to go on from.
+        :return: Controller and model, as of ``create_compressed_model``.
+        """
+        torch.manual_seed(seed)
+        config = NNCFConfig.from_dict(
+            {
+                "target_device": "CPU",
+                "input_info": {"sample_size": [1, *self._datasets[2].sample_shape]},
+                "compression": {**copy.deepcopy(dict(self.plan.compression)), **section},
+            }
+        )
+        config = register_default_init_args(config, self.loader(seed), criterion=nn.CrossEntropyLoss())
+        return create_compressed_model(self.float_model(), config, compression_state=state, dump_graphs=False)
+
+    @cached_property
+    def layers(self) -> LayerTable:
+        """The layers with the candidates of the plan; made once, and kept in a file."""
+        path = self.out / "layers" / "layers.json"
+        if not path.exists():
+            importance = {"indicator": "statistics"}
+            budget = {"bitops_as": {"weight_bits": 8, "activation_bits": 8}}
+            self.compress({"importance": importance, "budget": budget, "artifacts_dir": str(path.parent)}, seed=0)
+        return LayerTable.load(path)
+
+    @cached_property
+    def layers_of_any_bits(self) -> LayerTable:
+        """The layers with all bit-widths, for policies of methods with candidates of their own."""
+        layers = self.layers.layers
+        bits = {"weight_bits": POLICY_BITS, "activation_bits": POLICY_BITS}
+        return LayerTable(tuple(x if x.is_fixed else dataclasses.replace(x, **bits) for x in layers))
+
+    @torch.no_grad()
+    def top1(self, model: nn.Module) -> float:
+        """Returns the top-1 accuracy on the test set in percent; the model is left in evaluation mode."""
+        model.eval()
+        correct = total = 0
+        for images, target in DataLoader(self._datasets[1], 250):
+            correct += int((model(channels_last(images)).argmax(1) == target).sum())
+            total += len(target)
+        return 100 * correct / total
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """Returns a batch in the memory format of the model."""
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _spread(dataset: Dataset, count: int | None) -> Dataset:
+    """``count`` samples, evenly spread, because the samples of a folder are in the order of their classes."""
+    if count is None or count >= len(dataset):
+        return dataset
+    return Subset(dataset, torch.linspace(0, len(dataset) - 1, count).long().tolist())

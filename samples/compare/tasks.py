@@ -1,0 +1,108 @@
+"""The two kinds of work of a comparison, each done in a process of its own: to choose bits, and to train with them."""
+
+import dataclasses
+import importlib
+import time
+import warnings
+
+import llt_nncf.register  # noqa: F401  registers llt_quantization; before nncf.torch
+
+# isort: split
+
+import choices
+import torch
+from cell_files import CellFiles
+from finetuning import fine_tune_policy
+from natives import train_natively
+from results import Cell
+from setting import Setting
+from torch import nn
+
+from llt_nncf.artifacts import BitPolicy
+from llt_nncf.cost import PolicyCost
+from llt_nncf.errors import InfeasibleBudgetError
+from llt_nncf.errors import MissingDependencyError
+
+# NNCF says at each call that create_compressed_model is deprecated; NNCF 3 has nothing in its place.
+warnings.filterwarnings("ignore", "The 'nncf.torch", FutureWarning)
+
+
+_process: dict[str, Setting] = {}
+
+
+def prepare(setting: Setting, num_threads: int) -> None:
+    """Sets up a process: the setting stays in it, with its data."""
+    torch.set_num_threads(num_threads)
+    _process["setting"] = setting
+
+
+def train_indicators(name: str, seed: int) -> str:
+    """Trains the indicators ``name`` of the plan."""
+    cost = choices.train_indicators(_process["setting"], name, seed)
+    return f"{cost.passes} passes, {cost.seconds:.0f} s"
+
+
+def choose(method: str, budget: str, seed: int) -> str:
+    """Chooses the bits of a cell and saves them; a method that cannot is saved with its reason."""
+    setting = _process["setting"]
+    cell = Cell(method, budget, seed, "done")
+    try:
+        cell = _chosen(setting, cell)
+    except InfeasibleBudgetError as error:
+        cell = dataclasses.replace(cell, status="infeasible", reason=str(error))
+    except MissingDependencyError as error:
+        cell = dataclasses.replace(cell, status="missing", reason=str(error))
+    CellFiles(setting.out).save_choice(cell)
+    return cell.reason or f"{cell.figures['gbitops']:.3f} GBitOPs, {cell.figures['weight_mib']:.3f} MiB"
+
+
+def train(method: str, budget: str, seed: int) -> str:
+    """Trains the model at the bits of a cell, and saves what comes out."""
+    setting = _process["setting"]
+    files = CellFiles(setting.out)
+    cell = files.load_choice(method, budget, seed)
+    figures, losses = fine_tune_policy(setting, files.policy_path(cell), seed)
+    files.save_training(cell, figures, losses)
+    return f"top-1 {figures['top1']:.2f} %, {figures['finetune_seconds']:.0f} s"
+
+
+def _chosen(setting: Setting, cell: Cell) -> Cell:
+    """The cell with the bits that its method chooses, and the figures that are known by then."""
+    method, budget = setting.plan.methods[cell.method], setting.plan.budgets[cell.budget]
+    if method.kind == "native":
+        return train_natively(setting, method.rival, cell)
+    if method.kind == "rival":
+        return _chosen_by_rival(setting, method.rival, cell)
+    if method.kind == "uniform":
+        policy, cost = choices.choose_uniform(setting.layers_of_any_bits, budget), choices.SearchCost(0.0, 0.0)
+    else:
+        policy, cost = choices.choose_by_indicators(setting, method, budget, cell.seed)
+    return _with_policy(setting, cell, policy, cost)
+
+
+def _chosen_by_rival(setting: Setting, name: str, cell: Cell) -> Cell:
+    budget = setting.plan.budgets[cell.budget]
+    rival = importlib.import_module(f"rivals.{name}_search")
+    start = time.process_time()
+    choice = rival.choose(
+        setting.float_model(),
+        budget.table(setting.layers),
+        budget.budget,
+        setting.loader(cell.seed),
+        nn.CrossEntropyLoss(),
+        seed=cell.seed,
+    )
+    cost = choices.SearchCost(time.process_time() - start, choice.passes)
+    return dataclasses.replace(_with_policy(setting, cell, choice.policy, cost), reason=" ".join(choice.notes))
+
+
+def _with_policy(setting: Setting, cell: Cell, policy: BitPolicy, cost: choices.SearchCost) -> Cell:
+    """The cell with the policy's bits and what they cost."""
+    total = PolicyCost.from_policy(policy, setting.layers_of_any_bits)
+    figures = {
+        "gbitops": total.gbitops,
+        "weight_mib": total.weight_mib,
+        "search_seconds": cost.seconds,
+        "search_passes": cost.passes,
+    }
+    return dataclasses.replace(cell, bits=dict(policy.bits), figures=figures)
