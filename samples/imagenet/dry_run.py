@@ -37,7 +37,7 @@ def shortened(recipe: dict[str, Any], batch_size: int) -> dict[str, Any]:
         "range": {"num_init_samples": samples},
         "batchnorm_adaptation": {"num_bn_adaptation_samples": samples},
     }
-    importance = {**section["importance"], "epochs": 1, "max_steps": STEPS}
+    importance = {**section.get("importance", {}), "epochs": 1, "max_steps": STEPS}
     compression = {**section, "importance": importance, "initializer": initializer}
     return {**recipe, "batch_size": batch_size, "epochs": 1, "compression": compression}
 
@@ -62,9 +62,9 @@ def print_recipe(
     report = ctrl.statistics().quantization.report
     _print_layers(report, console)
     _print_budgets(report, console)
-    section, macs = recipe["compression"], report.cost.macs
+    importance, macs = recipe["compression"].get("importance", {}), report.cost.macs
     stages = {
-        "importance training": (section["importance"]["epochs"], calls[:-STEPS]),
+        "importance training": (importance.get("epochs", 1), calls[:-STEPS]),
         "fine-tuning": (recipe["epochs"], calls[-STEPS:]),
     }
     rows = {stage: _cost(*values, macs, recipe["batch_size"], batch_size) for stage, values in stages.items()}
@@ -73,10 +73,8 @@ def print_recipe(
 
 
 def _print_layers(report: Any, console: Console) -> None:
-    table = _table(
-        "Layers, with the bits that two steps on noise lead to", "layer", "W bits", "A bits", "MMACs", "weights"
-    )
-    table.add_column("")
+    title = "Layers, with the bits that two steps on noise lead to"
+    table = _table(title, "layer", "W bits", "A bits", "MMACs", "weights", "")
     for layer in report.table.layers:
         weight_bits, activation_bits = report.policy.bits[layer.name]
         figures = (f"{layer.macs / 1e6:.3f}", f"{layer.weight_count:,}", "fixed" if layer.is_fixed else "")

@@ -55,6 +55,9 @@ warnings.filterwarnings("ignore", "The 'nncf.torch", FutureWarning)
 
 RANK, RANKS = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))  # torchrun sets them
 
+RECIPE = ("model", "input_info", "batch_size", "epochs", "optimizer", "label_smoothing", "compression")
+OPTIMIZER = ("learning_rate", "momentum", "weight_decay", "warmup_epochs")
+
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
@@ -76,6 +79,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("a --dry-run is one process; start it by python")
     options.out = Path(options.out or f"out/{Path(options.config).stem}")
     return options
+
+
+def load_recipe(path: str) -> dict[str, Any]:
+    """Reads the config; NNCF checks its own keys, and here is seen that those of the recipe are there."""
+    recipe = dict(NNCFConfig.from_json(path))
+    missing = [key for key in RECIPE if key not in recipe]
+    missing += [f"optimizer.{key}" for key in OPTIMIZER if key not in recipe.get("optimizer", {})]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; see the recipes of configs/imagenet.")
+    return recipe
 
 
 def start_process() -> torch.device:
@@ -142,7 +155,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     options = parse(arguments)
     device = start_process()
     torch.manual_seed(options.seed)
-    recipe = dict(NNCFConfig.from_json(options.config))
+    recipe = load_recipe(options.config)
     if options.dry_run:
         return dry_run(recipe, options, device)
     checkpoint = Checkpoint(options.out / "checkpoint.pt", resume=options.resume)

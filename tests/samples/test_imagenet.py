@@ -273,12 +273,20 @@ def test_what_a_run_needs_and_a_dry_run_does_not_is_asked_for(sample, capsys):
     assert "--data and --weights are needed" in capsys.readouterr().err
 
 
+def test_keys_that_a_recipe_lacks_are_named(sample, tmp_path):
+    recipe = json.loads(RECIPES[0].read_text())
+    del recipe["label_smoothing"], recipe["optimizer"]["momentum"]
+    (tmp_path / "short.json").write_text(json.dumps(recipe))
+    with pytest.raises(ValueError, match=r"short\.json lacks label_smoothing, optimizer\.momentum; see"):
+        sample.main(["--config", str(tmp_path / "short.json"), "--dry-run"])
+
+
 @pytest.mark.slow
 def test_two_ranks_share_the_images_and_the_first_one_writes_the_files(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, str(SAMPLE), *small_recipe(tmp_path), "--workers", "1", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 2 of 2") == 1
     # 48 images, of which every rank takes 4 at a time: 6 steps an epoch, as one process takes with 8 at a time.
