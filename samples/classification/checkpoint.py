@@ -25,7 +25,7 @@ class Checkpoint:
         if not resume:
             path.unlink(missing_ok=True)
         elif path.exists():
-            self._saved = torch.load(path, weights_only=True)
+            self._saved = torch.load(path, map_location="cpu", weights_only=True)
             print(f"  goes on after epoch {self._saved['epoch']}: {path}")
 
     @property

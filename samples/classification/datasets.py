@@ -7,6 +7,7 @@ the model does.
 
 import gzip
 import math
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,11 @@ class ImagesInMemory(Dataset):
 
 
 def load_dataset(
-    name: str, data_dir: Path | str | None = None, *, image_size: int | None = None
+    name: str,
+    data_dir: Path | str | None = None,
+    *,
+    image_size: int | None = None,
+    normalization: Mapping[str, Sequence[float]] | None = None,
 ) -> tuple[Dataset, Dataset, DatasetInfo]:
     """
     Loads a data set; nothing is downloaded.
@@ -99,15 +104,21 @@ def load_dataset(
     :param name: ``digits``, ``fashion-mnist``, ``cifar10`` or ``imagefolder``.
     :param data_dir: Where the files are; not needed for ``digits``.
     :param image_size: Side of the samples of ``imagefolder``, 224 if not given; the others have a size of their own.
+    :param normalization: ``mean`` and ``std`` of the channels of ``imagefolder``, ImageNet's if not given; the others
+        have their own.
     :return: The training set, with random variation; the test set, without; and their description.
     :raises ValueError: If the name is unknown or the files are not of this data set.
     :raises FileNotFoundError: If there are no files; the text says where they belong.
     """
     loaders = {"digits": _digits, "fashion-mnist": _fashion_mnist, "cifar10": _cifar10}
     if name == "imagefolder":
-        return _image_folder(_folder(name, data_dir), image_size or 224)
+        return _image_folder(
+            _folder(name, data_dir), image_size or 224, **normalization or {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+        )
     if name not in loaders:
         raise ValueError(f"There is no data set {name!r}; there are: {', '.join([*loaders, 'imagefolder'])}.")
+    if normalization is not None:
+        raise ValueError(f"normalization={normalization}: {name} has one of its own; leave it out.")
     train, test, info = loaders[name](data_dir)
     if image_size not in (None, info.sample_shape[-1]):
         raise ValueError(f"image_size={image_size}: {name} has images of size {info.sample_shape[-1]} only.")
@@ -186,12 +197,14 @@ def _read_images(folder: Path, info: DatasetInfo) -> tuple[Tensor, Tensor]:
     return images, torch.tensor(dataset.targets)
 
 
-def _image_folder(root: Path, size: int) -> tuple[Dataset, Dataset, DatasetInfo]:
+def _image_folder(
+    root: Path, size: int, mean: Sequence[float], std: Sequence[float]
+) -> tuple[Dataset, Dataset, DatasetInfo]:
     """Photographs of any size in train/CLASS/ and val/CLASS/ or test/CLASS/, cut to squares as usual for ImageNet."""
     held_out = next((root / part for part in ("val", "test") if (root / part).is_dir()), None)
     if held_out is None or not (root / "train").is_dir():
         raise FileNotFoundError(f"{root} must have the folders train/CLASS/ and val/CLASS/ (or test/CLASS/).")
-    normalise = [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    normalise = [transforms.ToTensor(), transforms.Normalize(mean, std)]
     varied = [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()]
     # 224 pixels are cut from an image whose short side is 256.
     centred = [transforms.Resize(round(size * 256 / 224)), transforms.CenterCrop(size)]
@@ -199,7 +212,7 @@ def _image_folder(root: Path, size: int) -> tuple[Dataset, Dataset, DatasetInfo]
     test = ImageFolder(held_out, transforms.Compose(centred + normalise))
     if train.classes != test.classes:
         raise ValueError(f"train/ and {held_out.name}/ of {root} have different classes.")
-    return train, test, DatasetInfo(len(train.classes), (3, size, size), IMAGENET_MEAN, IMAGENET_STD)
+    return train, test, DatasetInfo(len(train.classes), (3, size, size), tuple(mean), tuple(std))
 
 
 def _folder(name: str, data_dir: Path | str | None) -> Path:

@@ -48,7 +48,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--dataset", default="digits", choices=["digits", "fashion-mnist", "cifar10", "imagefolder"])
     parser.add_argument("--data", help="folder of the dataset; digits needs none")
-    parser.add_argument("--model", help="digits-cnn, resnet20/32/56, or a torchvision classifier; default by dataset")
+    parser.add_argument(
+        "--model", help="digits-cnn, resnet20/32/56, mobilenet_v1, or a torchvision classifier; default by dataset"
+    )
     parser.add_argument(
         "--weights", help="a .safetensors file, or 'torchvision'; without it the model is trained first"
     )

@@ -160,6 +160,19 @@ def test_image_folder_is_cut_to_squares(tmp_path: Path, held_out: str):
     assert [test[i][1] for i in range(3)] == [0, 1, 2]
 
 
+def test_image_folder_is_normalised_as_asked_for(tmp_path: Path):
+    for part in ("train", "val"):
+        write_images(tmp_path / part, ["cat"], per_class=1, size=(9, 9))
+    _, usual, _ = load_dataset("imagefolder", tmp_path, image_size=8)
+    _, other, info = load_dataset(
+        "imagefolder", tmp_path, image_size=8, normalization={"mean": [0.5] * 3, "std": [2] * 3}
+    )
+    image = usual[0][0] * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    image += torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    torch.testing.assert_close(other[0][0], (image - 0.5) / 2)
+    assert (info.mean, info.std) == ((0.5, 0.5, 0.5), (2, 2, 2))
+
+
 def test_image_folder_with_other_classes_or_folders_is_refused(tmp_path: Path):
     write_images(tmp_path / "train", ["cat", "dog"], per_class=1, size=(9, 9))
     with pytest.raises(FileNotFoundError, match="val/CLASS"):
@@ -174,6 +187,8 @@ def test_bad_requests_name_what_is_allowed(tmp_path: Path):
         load_dataset("mnist")
     with pytest.raises(ValueError, match="size 8 only"):
         load_dataset("digits", image_size=32)
+    with pytest.raises(ValueError, match="digits has one of its own"):
+        load_dataset("digits", normalization={"mean": [0.5], "std": [0.5]})
     for name in ("cifar10", "imagefolder"):
         with pytest.raises(FileNotFoundError, match=name):
             load_dataset(name)

@@ -36,6 +36,22 @@ def test_cifar_resnet_uses_the_names_of_published_weights():
     assert {name.split(".")[0] for name in names} == {"conv1", "bn1", "layer1", "layer2", "layer3", "linear"}
 
 
+def test_mobilenet_v1_uses_the_names_of_published_weights():
+    state = build_model("mobilenet_v1", num_classes=1000, in_channels=3).state_dict()
+    # timm's mobilenetv1_100 has 164 tensors, of these names and shapes.
+    shapes = {
+        "conv_stem.weight": (32, 3, 3, 3),
+        "bn1.bias": (32,),
+        "blocks.0.0.conv_dw.weight": (32, 1, 3, 3),
+        "blocks.0.0.bn1.running_var": (32,),
+        "blocks.1.1.conv_pw.weight": (128, 128, 1, 1),
+        "blocks.4.1.bn2.weight": (1024,),
+        "classifier.weight": (1000, 1024),
+    }
+    assert len(state) == 164
+    assert {name: tuple(state[name].shape) for name in shapes} == shapes
+
+
 def test_shortcut_of_option_a_takes_every_second_pixel_and_puts_zeros_around_the_channels():
     block = CifarBlock(2, 4, stride=2).eval()
     nn.init.zeros_(block.conv2.weight)
@@ -45,7 +61,9 @@ def test_shortcut_of_option_a_takes_every_second_pixel_and_puts_zeros_around_the
     assert not out[:, [0, 3]].any()
 
 
-@pytest.mark.parametrize(("name", "shape"), [("digits-cnn", (2, 1, 8, 8)), ("resnet20", (2, 3, 32, 32))])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("digits-cnn", (2, 1, 8, 8)), ("resnet20", (2, 3, 32, 32)), ("mobilenet_v1", (2, 3, 32, 32))]
+)
 def test_models_can_be_traced_and_exported(name: str, shape: tuple[int, ...]):
     model = build_model(name, num_classes=10, in_channels=shape[1]).eval()
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
