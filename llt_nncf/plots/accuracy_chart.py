@@ -78,7 +78,13 @@ def plot_accuracy(
     figure.draw_without_rendering()  # settles the scales and the layout, which decide where there is room
     by_rank = [*front, *sorted((p for p in points if p not in front), key=lambda point: -point.top1_mean)]
     places = [(point.cost, point.top1_mean) for point in by_rank]
-    label_points(axes, places, [point.label for point in by_rank], spreads=[point.top1_spread for point in by_rank])
+    label_points(
+        axes,
+        places,
+        [point.label for point in by_rank],
+        spreads=[point.top1_spread for point in by_rank],
+        levels=[] if float_top1 is None else [float_top1],
+    )
     return save_figure(figure, path)
 
 
@@ -108,7 +114,7 @@ def _draw_method(axes: Axes, rank: int, points: Sequence[AccuracyPoint], *, is_j
         markeredgewidth=0.6,
         elinewidth=1.2,
         capsize=2.5,
-        zorder=3,
+        zorder=3 - rank / 100,  # the first method is drawn over the others
         label=points[0].method,
     )
 
