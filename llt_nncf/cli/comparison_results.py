@@ -50,7 +50,7 @@ def _done_rows(path: Path | str) -> list[dict[str, str]]:
         names = table.fieldnames or []
     missing = [name for name in COLUMNS if name not in names]
     if missing:
-        msg = f"{path}: columns {', '.join(missing)} are missing; it has {some_of(names, 12)}."
+        msg = f"{path}: taken for the results.csv of a comparison, it lacks the columns {some_of(missing, 8)}."
         raise ArtifactError(msg)
     done = [row for row in rows if row["status"] == _DONE]
     if not done:

@@ -44,8 +44,9 @@ def plot_accuracy(
     """
     Draws the mean top-1 of every point over its cost, with its spread, and the Pareto front of all points.
 
-    The points of each method are joined, unless there is a method with points of the same cost. Names of budgets stand
-    where there is room for them. The axis of the cost is logarithmic if the largest is four times the smallest or more.
+    The points of each method are joined, unless there is a method with points of the same cost (within 2 %). Names of
+    budgets stand where there is room for them. The axis of the cost is logarithmic if the largest is four times the
+    smallest or more.
 
     :param points: Methods stand in the legend as they first come here.
     :param path: The PNG or SVG file; an existing one is replaced.
@@ -60,25 +61,22 @@ def plot_accuracy(
     axes.set_xlabel(x_label)
     axes.set_ylabel("top-1, %")
     axes.margins(x=0.06, y=0.06)
-    if float_top1 is not None:
-        axes.axhline(float_top1, color="0.35", linestyle=(0, (6, 3)), linewidth=1.0, zorder=1, label="float")
+    levels = [] if float_top1 is None else [float_top1]
+    for level in levels:
+        axes.axhline(level, color="0.35", linestyle=(0, (6, 3)), linewidth=1.0, zorder=1, label="float")
     front = _pareto_front(points)
     if front:
         steps = ([point.cost for point in front], [point.top1_mean for point in front])
         axes.plot(*steps, drawstyle="steps-post", color="0.8", linewidth=4, zorder=1, label="Pareto front")
-    methods = dict.fromkeys(point.method for point in points)
-    series = [sorted((p for p in points if p.method == method), key=lambda point: point.cost) for method in methods]
-    # A line through points above each other says nothing, and crosses all others.
-    is_joined = all(after.cost > _APART * before.cost for own in series for before, after in pairwise(own))
-    for rank, own in enumerate(series):
-        _draw_method(axes, rank, own, is_joined=is_joined)
+    _draw_methods(axes, points)
     _scale_costs(axes, [point.cost for point in points])
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside right upper", frameon=False, fontsize=8.5, labelspacing=0.6)
     figure.draw_without_rendering()  # settles the scales and the layout, which decide where there is room
     by_rank = [*front, *sorted((p for p in points if p not in front), key=lambda point: -point.top1_mean)]
     places = [(point.cost, point.top1_mean) for point in by_rank]
-    label_points(axes, places, [point.label for point in by_rank], spreads=[point.top1_spread for point in by_rank])
+    spreads = [point.top1_spread for point in by_rank]
+    label_points(axes, places, [point.label for point in by_rank], spreads=spreads, levels=levels)
     return save_figure(figure, path)
 
 
@@ -89,6 +87,15 @@ def _pareto_front(points: Sequence[AccuracyPoint]) -> list[AccuracyPoint]:
         if not front or point.top1_mean > front[-1].top1_mean:
             front.append(point)
     return front
+
+
+def _draw_methods(axes: Axes, points: Sequence[AccuracyPoint]) -> None:
+    methods = dict.fromkeys(point.method for point in points)
+    series = [sorted((p for p in points if p.method == method), key=lambda point: point.cost) for method in methods]
+    # A line through points above each other says nothing, and crosses all others.
+    is_joined = all(after.cost > _APART * before.cost for own in series for before, after in pairwise(own))
+    for rank, own in enumerate(series):
+        _draw_method(axes, rank, own, is_joined=is_joined)
 
 
 def _draw_method(axes: Axes, rank: int, points: Sequence[AccuracyPoint], *, is_joined: bool) -> None:
@@ -108,7 +115,7 @@ def _draw_method(axes: Axes, rank: int, points: Sequence[AccuracyPoint], *, is_j
         markeredgewidth=0.6,
         elinewidth=1.2,
         capsize=2.5,
-        zorder=3,
+        zorder=3 - rank / 100,  # the first method is drawn over the others
         label=points[0].method,
     )
 

@@ -57,5 +57,6 @@ def plot_frontier(
     panel.set_ylabel("objective: sum of importance indicators")
     open_frame(panel)
     if len(axes) == 2 and points:
-        panel.legend(title=_LABELS[axes[1]], frameon=False, fontsize=8, title_fontsize=8)
+        title = _LABELS[axes[1]]
+        figure.legend(title=title, loc="outside right upper", frameon=False, fontsize=8, title_fontsize=8)
     return save_figure(figure, path)

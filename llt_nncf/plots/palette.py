@@ -13,7 +13,7 @@ COLORS = (BLUE, VERMILLION, GREEN, BLACK, ORANGE, PURPLE, SKY_BLUE)
 
 WEIGHT_COLOR = BLUE
 ACTIVATION_COLOR = ORANGE
-# Of all in COLORS it is farthest from what `ranked_color` gives, beside which it stands.
+# Of the true colours it is farthest from those of `ranked_color`, among which it stands.
 SAMPLED_COLOR = VERMILLION
 
 _MARKERS = "osD^vPX<>"

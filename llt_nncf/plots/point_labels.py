@@ -24,10 +24,16 @@ _PLACES = (
 
 
 def label_points(
-    axes: Axes, places: Sequence[tuple[float, float]], labels: Sequence[str], *, spreads: Sequence[float]
+    axes: Axes,
+    places: Sequence[tuple[float, float]],
+    labels: Sequence[str],
+    *,
+    spreads: Sequence[float],
+    levels: Sequence[float] = (),
 ) -> list[Annotation]:
     """
-    Writes each label beside its point, unless it would cover a point, an error bar or another label, or leave ``axes``.
+    Writes each label beside its point, unless it would cover a point, an error bar, a level or another label, or leave
+    ``axes``.
 
     Where points with the same label are less than half an inch apart horizontally, it is written once. The labels
     change nothing in the layout of the figure.
@@ -36,9 +42,12 @@ def label_points(
     :param places: The points, those first whose labels matter most.
     :param labels: Their labels.
     :param spreads: Half the height of each point's error bar, in the units of the vertical axis.
+    :param levels: Where horizontal lines are that shall be left free.
     :return: The labels that found room.
     """
     taken = [box for place, spread in zip(places, spreads, strict=True) for box in _boxes_of_point(axes, place, spread)]
+    heights = [axes.transData.transform((1, level))[1] for level in levels]
+    taken += [Bbox([(axes.bbox.x0, y), (axes.bbox.x1, y)]) for y in heights]
     written: list[Annotation] = []
     for place, label in zip(places, labels, strict=True):
         if any(text.get_text() == label and _is_near(axes, text.xy, place) for text in written):

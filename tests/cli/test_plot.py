@@ -139,10 +139,10 @@ def test_results_that_make_no_sense_are_refused_with_the_cell(changes, words, tm
 
 
 FOREIGN = {
-    "columns": (b"method,seed\nours,0\n", "columns budget, status, top1, float_top1, gbitops, weight_mib are missing"),
+    "columns": (b"method,seed\nours,0\n", "lacks the columns budget, status, top1, float_top1, gbitops"),
     "short-row": (",".join(ROW).encode() + b"\nours,W3A3,0,done,90\n", "its float_top1 must be a number, and not ''"),
     "binary": (b"\x89PNG\r\n\x1a\n\xff", "not one of indicators.json, policy.json"),
-    "empty": (b"", "columns method, "),
+    "empty": (b"", "lacks the columns method, "),
     "other-kind": (
         b'{\n "schema": "llt_nncf.cost_table/1"\n}',
         "llt_nncf.cost_table/1, which has no picture. Name one",

@@ -81,11 +81,14 @@ def crowd(methods: int) -> list[AccuracyPoint]:
 
 
 @pytest.mark.parametrize("methods", [2, 7, 20])
-def test_names_of_budgets_cover_neither_a_point_nor_an_error_bar_nor_each_other(methods: int, drawn: list[Figure]):
+def test_names_of_budgets_cover_neither_points_nor_error_bars_nor_float_nor_each_other(
+    methods: int, drawn: list[Figure]
+):
     points = crowd(methods)
-    figure = draw(drawn, points, float_top1=92.0)
+    figure = draw(drawn, points, float_top1=max(point.top1_mean for point in points) + 0.1)
     figure.draw_without_rendering()
     (axes,) = figure.axes
+    (_, level), _ = axes.transData.transform(line(figure, "float"))
     boxes = [text.get_window_extent() for text in axes.texts]
     assert len(boxes) >= 3
     assert len(axes.texts) < 30  # a name stands once where several methods meet
@@ -94,6 +97,7 @@ def test_names_of_budgets_cover_neither_a_point_nor_an_error_bar_nor_each_other(
         for y in (point.top1_mean - 0.2, point.top1_mean, point.top1_mean + 0.2):
             assert not any(box.contains(*axes.transData.transform((point.cost, y))) for box in boxes)
     for box in boxes:
+        assert not box.y0 <= level <= box.y1
         assert axes.bbox.x0 <= box.x0
         assert box.x1 <= axes.bbox.x1
     by_place = {(point.cost, point.top1_mean): point.label for point in points}
