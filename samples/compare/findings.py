@@ -88,6 +88,8 @@ def _answer(summary: Summary, budget: str) -> str:
         following = list(ranked)[len(best)]
         gap = number(first.mean - ranked[following].mean)
         text += f"; next is {_name(summary, following)}, {gap} points lower{_beyond(first, ranked[following])}"
+        if following == summary.main_method:
+            return f"{text}."
     return f"{text}.{_of_main(summary, budget)}"
 
 
@@ -105,7 +107,7 @@ def _of_main(summary: Summary, budget: str) -> str:
 
 
 def _beyond(one: Statistic, other: Statistic) -> str:
-    """How a gap larger than the spread is said; where no spread is known, it can be no larger."""
+    """What is added to a gap that is larger than the spread: nothing, where no spread is known."""
     return ", more than the spread" if one.spread is not None or other.spread is not None else ""
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from statistics import fmean
 from statistics import stdev
 
@@ -83,7 +84,8 @@ class Summary:
             cells.setdefault((cell.method, cell.budget), []).append(cell)
         return {
             key: Group(tuple(own), tuple(seed for seed in self.seeds if seed not in {cell.seed for cell in own}))
-            for key, own in cells.items()
+            for key in product(self.comparison.methods, self.comparison.budgets)
+            if (own := cells.get(key))
         }
 
     @cached_property

@@ -25,13 +25,13 @@ function colours(image) {{
   return new Set(new Uint32Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size;
 }}
 function measured(frame) {{
-  const page = frame.contentDocument;
-  const images = [...page.images];
+  const page = frame.contentDocument.documentElement;
+  const images = [...frame.contentDocument.images];
   return {{
     width: frame.contentWindow.innerWidth,
-    overflow: page.documentElement.scrollWidth - frame.contentWindow.innerWidth,
+    overflow: page.scrollWidth - page.clientWidth,
     colours: images.map(colours),
-    wide: images.filter(image => image.getBoundingClientRect().right > frame.contentWindow.innerWidth).length,
+    wide: images.filter(image => image.getBoundingClientRect().right > page.clientWidth).length,
   }};
 }}
 onload = () => document.title = JSON.stringify([...document.querySelectorAll("iframe")].map(measured));

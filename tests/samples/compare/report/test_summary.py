@@ -72,6 +72,14 @@ def test_seeds_of_the_config_that_have_no_cell_are_missing(summary):
     assert len(summary.groups["shuffled", "w2a2"].done) == 2
 
 
+def test_points_of_pictures_are_in_the_order_of_the_methods(sample, summary):
+    points = sample("pictures").accuracy_points(summary, "gbitops")
+    methods = list(dict.fromkeys(point.method for point in points))
+    assert methods == ["Uniform", "LLT, learned", "LLT, shuffled", 'Rival <b> & "Co" | x']
+    llt = next(point for point in points if (point.method, point.label) == ("LLT, learned", "w3a3"))
+    assert (llt.cost, llt.top1_mean, llt.top1_spread) == pytest.approx((0.4, 91.2, 0.2))
+
+
 def test_the_main_method_is_the_first_that_takes_its_indicators_as_they_are(sample, comparison, summary):
     assert summary.main_method == "llt"
     assert sample("summary").Summary(replace(comparison, config={})).main_method is None
