@@ -76,6 +76,7 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
             activation_group=group,
             weight_bits=points[row_points[layer_name]].qspec.candidate_bits,
             activation_bits=activation_bits,
+            depthwise=_is_depthwise(node),
         )
         rows.append(row)
     groups = {row.activation_group for row in rows}
@@ -197,6 +198,11 @@ def _weight_count(node: NNCFNode) -> int:
     if isinstance(attributes, LinearLayerAttributes):
         return attributes.in_features * attributes.out_features
     return attributes.in_channels * attributes.out_channels // attributes.groups * math.prod(attributes.kernel_size)
+
+
+def _is_depthwise(node: NNCFNode) -> bool:
+    attributes = node.layer_attributes
+    return isinstance(attributes, ConvolutionLayerAttributes) and attributes.groups == attributes.in_channels > 1
 
 
 def _node_name(point: PTQuantizationPoint) -> str:

@@ -14,7 +14,7 @@ from llt_nncf.artifacts.json_file import typed
 from llt_nncf.artifacts.layer_table import LayerTable
 from llt_nncf.errors import ArtifactError
 
-_SCHEMA = "llt_nncf.bit_policy/1"
+BIT_POLICY_SCHEMA = "llt_nncf.bit_policy/1"
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class BitPolicy:
 
     def save(self, path: Path | str) -> Path:
         """Saves the policy as JSON, atomically."""
-        return save_json(path, _SCHEMA, self.to_dict())
+        return save_json(path, BIT_POLICY_SCHEMA, self.to_dict())
 
     @classmethod
     def load(cls, path: Path | str) -> "BitPolicy":
@@ -120,4 +120,4 @@ class BitPolicy:
 
         :raises ArtifactError: If the file is missing or malformed.
         """
-        return cls.from_dict(load_json(path, _SCHEMA), str(path))
+        return cls.from_dict(load_json(path, BIT_POLICY_SCHEMA), str(path))

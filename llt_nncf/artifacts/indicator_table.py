@@ -15,7 +15,7 @@ from llt_nncf.errors import InvalidIndicatorError
 from llt_nncf.errors import located
 from llt_nncf.errors import some_of
 
-_SCHEMA = "llt_nncf.indicators/1"
+INDICATORS_SCHEMA = "llt_nncf.indicators/1"
 
 BitsToValue = Mapping[int, float]
 
@@ -58,7 +58,7 @@ class IndicatorTable:
 
     def save(self, path: Path | str) -> Path:
         """Saves table and indicators as one self-contained JSON file, atomically."""
-        return save_json(path, _SCHEMA, {**self.table.to_dict(), **self.to_dict()})
+        return save_json(path, INDICATORS_SCHEMA, {**self.table.to_dict(), **self.to_dict()})
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON-able values, without the layers."""
@@ -79,7 +79,7 @@ class IndicatorTable:
         :raises ArtifactError: If the file is missing or malformed.
         :raises InvalidIndicatorError: If an indicator is missing or not usable.
         """
-        content = load_json(path, _SCHEMA)
+        content = load_json(path, INDICATORS_SCHEMA)
         return cls.from_dict(content, LayerTable.from_dict(content, str(path)), str(path))
 
     @classmethod

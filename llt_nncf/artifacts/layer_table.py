@@ -15,7 +15,7 @@ from llt_nncf.artifacts.json_file import typed
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import located
 
-_SCHEMA = "llt_nncf.layer_table/1"
+LAYER_TABLE_SCHEMA = "llt_nncf.layer_table/1"
 
 # The search adds up products with both bit-widths over all layers, in integers of 64 bits.
 _MOST = 10**14
@@ -35,6 +35,8 @@ class Layer:
     :param activation_group: Name of the activation quantizer that feeds the layer.
     :param weight_bits: Candidate bit-widths of the weights, descending.
     :param activation_bits: Candidate bit-widths of the input, descending.
+    :param depthwise: Whether every filter reads one channel of many. It is for pictures only: layers that differ in it
+        are equal. Files of earlier versions do not say it, and load as ``False``.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Layer:
     activation_group: str
     weight_bits: tuple[int, ...]
     activation_bits: tuple[int, ...]
+    depthwise: bool = field(default=False, compare=False)
 
     @property
     def is_fixed(self) -> bool:
@@ -55,6 +58,13 @@ class Layer:
             self.weight_bits[0] if len(self.weight_bits) == 1 else weight_bits,
             self.activation_bits[0] if len(self.activation_bits) == 1 else activation_bits,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON-able values; ``depthwise`` is left out where it is ``False``."""
+        content = asdict(self)
+        if not self.depthwise:
+            del content["depthwise"]
+        return content
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ class LayerTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON-able values."""
-        return {"layers": [asdict(layer) for layer in self.layers], "unsearched": dict(self.unsearched)}
+        return {"layers": [layer.to_dict() for layer in self.layers], "unsearched": dict(self.unsearched)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], where: str = "layer table") -> "LayerTable":
@@ -130,14 +140,15 @@ class LayerTable:
                 names = {key: typed(row[key], str) for key in ("name", "activation_group")}
                 counts = {key: typed(row[key], int) for key in ("macs", "weight_count")}
                 bits = {key: tuple(typed(b, int) for b in row[key]) for key in ("weight_bits", "activation_bits")}
-                rows.append(Layer(**{**row, **names, **counts, **bits}))
+                depthwise = typed(row.get("depthwise", False), bool)
+                rows.append(Layer(**{**row, **names, **counts, **bits, "depthwise": depthwise}))
             unsearched = {name: typed(num_bits, int) for name, num_bits in typed(content["unsearched"], dict).items()}
         with located(where):
             return cls(tuple(rows), unsearched)
 
     def save(self, path: Path | str) -> Path:
         """Saves the table as JSON, atomically."""
-        return save_json(path, _SCHEMA, self.to_dict())
+        return save_json(path, LAYER_TABLE_SCHEMA, self.to_dict())
 
     @classmethod
     def load(cls, path: Path | str) -> "LayerTable":
@@ -146,4 +157,4 @@ class LayerTable:
 
         :raises ArtifactError: If the file is missing or malformed.
         """
-        return cls.from_dict(load_json(path, _SCHEMA), str(path))
+        return cls.from_dict(load_json(path, LAYER_TABLE_SCHEMA), str(path))

@@ -14,7 +14,7 @@ from llt_nncf.artifacts.json_file import write_atomically
 from llt_nncf.artifacts.step_record import StepRecord
 from llt_nncf.errors import ArtifactError
 
-_SCHEMA = "llt_nncf.training_log/1"
+TRAINING_LOG_SCHEMA = "llt_nncf.training_log/1"
 
 
 class TrainingLog:
@@ -34,7 +34,7 @@ class TrainingLog:
     def __call__(self, record: StepRecord) -> None:
         """Appends one step."""
         if not self._began:
-            lines = [json.dumps({"schema": _SCHEMA}), *self._lines_before(record.step)]
+            lines = [json.dumps({"schema": TRAINING_LOG_SCHEMA}), *self._lines_before(record.step)]
             write_atomically(self._path, lambda temporary: temporary.write_text("\n".join(lines) + "\n", "utf-8"))
             self._began = True
         with self._path.open("a", encoding="utf-8") as file:
@@ -119,7 +119,10 @@ def _load_rows(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         msg = f"{path}: not a training log: {error!r}. Delete it, or name another artifacts_dir."
         raise ArtifactError(msg) from error
-    if schema != _SCHEMA:
-        msg = f"{path}: the schema is {schema!r}, and must be {_SCHEMA!r}. Delete it, or name another artifacts_dir."
+    if schema != TRAINING_LOG_SCHEMA:
+        msg = (
+            f"{path}: the schema is {schema!r}, and must be {TRAINING_LOG_SCHEMA!r}. Delete it, or name another "
+            "artifacts_dir."
+        )
         raise ArtifactError(msg)
     return rows

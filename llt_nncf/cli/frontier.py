@@ -20,6 +20,7 @@ from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import load_scored_layers
 from llt_nncf.artifacts import save_json
 from llt_nncf.artifacts import write_atomically
+from llt_nncf.cli.frontier_file import FRONTIER_SCHEMA
 from llt_nncf.cli.search_options import add_budget_arguments
 from llt_nncf.cli.search_options import add_choice_arguments
 from llt_nncf.cli.search_options import budget_values
@@ -27,9 +28,9 @@ from llt_nncf.cli.search_options import restrictions
 from llt_nncf.cost import AXES
 from llt_nncf.cost import Budget
 from llt_nncf.errors import SearchOptionError
+from llt_nncf.plots import picture_format
 from llt_nncf.plots import plot_frontier
 
-_SCHEMA = "llt_nncf.frontier/1"
 _POINTS = {1: [20], 2: [10, 10]}
 
 
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--out", default="frontier.json", help="points with their policies (frontier.json)")
     parser.add_argument("--csv", metavar="FILE", help="points without their policies, as CSV")
-    parser.add_argument("--picture", metavar="FILE", help="objective against budget, as PNG")
+    parser.add_argument("--picture", metavar="FILE", help="objective against budget, FILE.png or FILE.svg")
     parser.add_argument("--json", action="store_true", help="print the points as JSON instead of a table")
     add_budget_arguments(parser)
     add_choice_arguments(parser)
@@ -71,6 +72,8 @@ def run(options: argparse.Namespace) -> int:
         msg = "Give --over AXIS or --over AXIS FROM TO, once or twice, and as many --points as there are axes."
         raise SearchOptionError(msg)
     check_axes(axes)
+    if options.picture:
+        picture_format(options.picture)  # a wrong name is known before the search
     frontier = Frontier(
         load_scored_layers(options.indicators),
         axes,
@@ -109,7 +112,7 @@ def _values(frontier: Frontier, over: Sequence[str], count: int) -> list[float]:
 def _save(
     options: argparse.Namespace, axes: Sequence[str], points: Sequence[FrontierPoint], marks: dict[str, Any]
 ) -> None:
-    save_json(options.out, _SCHEMA, {"axes": list(axes), "points": [point.to_dict() for point in points]})
+    save_json(options.out, FRONTIER_SCHEMA, {"axes": list(axes), "points": [point.to_dict() for point in points]})
     if options.csv:
         names = ("gbitops", "weight_mib", "compression_ratio")
         text = io.StringIO()

@@ -15,6 +15,7 @@ _COMMANDS = {
     "run": "run a training script with the algorithm registered",
     "search": "choose every layer's bits from indicators.json within a budget, proven optimal",
     "frontier": "the best policies over a range of one budget, or a grid of two",
+    "plot": "draw a policy, indicators, a training, a frontier or a comparison, as PNG or SVG",
     "import-limpq": "turn the LIMPQ authors' pickle into indicators.json",
     "latency-table": "measure an exported model's layers on this CPU, as a budget for the search",
     "export": "turn a training checkpoint into ONNX and OpenVINO files, left in place only if they pass validation",

@@ -70,7 +70,8 @@ def insert_quantizers(
         # Every output element meets one filter.
         outputs = sum(elements for caller, _, elements in calls if caller is module)
         macs = outputs * math.prod(module.weight.shape[1:])
-        rows.append(Layer(name, macs, count, f"{name} input", bits, bits))
+        depthwise = not isinstance(module, nn.Linear) and module.groups == module.in_channels > 1
+        rows.append(Layer(name, macs, count, f"{name} input", bits, bits, depthwise))
         weights[name], activations[f"{name} input"] = weight, activation
         parametrize.register_parametrization(module, "weight", weight, unsafe=True)
         module.add_module("input_quantizer", activation)

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,8 @@ def _marks_of(model: nn.Module, quantizers: QuantizerSet) -> dict[str, Any]:
         "digest of the weights before it": _digest_of_weights(model, quantizers),
         # Masks of sparsity and the teacher of another distillation are in a model's state, too.
         "tensors in the model's state": len(model.state_dict()),
-        **{f"layer {layer.name}": asdict(layer) for layer in quantizers.table.layers},
+        # Nothing is trained by what is depthwise, and checkpoints of earlier versions do not say it.
+        **{f"layer {layer.name}": replace(layer, depthwise=False).to_dict() for layer in quantizers.table.layers},
         "quantizers that feed no layer": dict(quantizers.table.unsearched),
     }
 

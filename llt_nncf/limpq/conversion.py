@@ -55,6 +55,7 @@ def convert_indicators(
             activation_group=layer.name,
             weight_bits=_candidates(weights, layer.name, fixed_bits),
             activation_bits=_candidates(activations, layer.name, fixed_bits),
+            depthwise=layer.depthwise,
         )
         for layer in layers
     ]

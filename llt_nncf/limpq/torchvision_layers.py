@@ -21,12 +21,14 @@ class ModelLayer:
     :param macs_authors: As the LIMPQ authors' script counts them: the product of the two sides is rounded down, not
         each of them, so that strided convolutions come out too high; kernels are taken for square.
     :param weight_count: Without the bias.
+    :param depthwise: Whether every filter reads one channel of many.
     """
 
     name: str
     macs: int
     macs_authors: int
     weight_count: int
+    depthwise: bool
 
 
 def survey_torchvision(model_name: str, *, image_size: int = 224) -> list[ModelLayer]:
@@ -67,7 +69,7 @@ def _measure(name: str, module: nn.Conv2d | nn.Linear, image: Tensor, output: Te
     count = module.weight.numel()
     if isinstance(module, nn.Linear):
         macs = output.numel() * module.in_features
-        return ModelLayer(name, macs, macs, count)
+        return ModelLayer(name, macs, macs, count, depthwise=False)
     spans = [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
     # padding is a name only where somebody asks for "same", which no classifier of torchvision does.
     pads = [0, 0] if isinstance(module.padding, str) else module.padding
@@ -76,4 +78,5 @@ def _measure(name: str, module: nn.Conv2d | nn.Linear, image: Tensor, output: Te
         for side, pad, span, stride in zip(image.shape[2:], pads, spans, module.stride, strict=True)
     )
     squared = module.in_channels * module.out_channels * int(height * width) * module.kernel_size[0] ** 2
-    return ModelLayer(name, output.shape[2] * output.shape[3] * count, squared // module.groups, count)
+    macs, macs_authors = output.shape[2] * output.shape[3] * count, squared // module.groups
+    return ModelLayer(name, macs, macs_authors, count, depthwise=module.groups == module.in_channels > 1)

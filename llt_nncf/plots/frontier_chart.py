@@ -6,8 +6,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from llt_nncf.plots.layer_axis import ranked_color
-from llt_nncf.plots.layer_axis import save_figure
+from llt_nncf.plots.palette import VERMILLION
+from llt_nncf.plots.palette import ranked_color
+from llt_nncf.plots.panel_frame import open_frame
+from llt_nncf.plots.picture_file import save_figure
 
 _LABELS = {
     "gbitops": "GBitOPs",
@@ -32,9 +34,10 @@ def plot_frontier(
 
     :param axes: One or two names of budgets.
     :param points: (value on each axis, objective), in the order of the lines.
-    :param path: The PNG file; an existing one is replaced.
+    :param path: The PNG or SVG file; an existing one is replaced.
     :param marks: Name to (value on the first axis, objective) of policies to point out.
     :return: ``path``.
+    :raises ArtifactError: If the name ends in neither.
     """
     figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
     panel = figure.subplots()
@@ -46,15 +49,14 @@ def plot_frontier(
         marker = "o-" if len(line) <= _MOST_DOTS else "-"
         panel.plot(*zip(*line, strict=True), marker, color=color, markersize=3, linewidth=1.3, label=label)
     for number, (name, place) in enumerate((marks or {}).items()):
-        panel.plot(*place, "*", color="#c1292e", markersize=13, zorder=5, markeredgecolor="white", markeredgewidth=0.7)
+        panel.plot(*place, "*", color=VERMILLION, markersize=13, zorder=5, markeredgecolor="white", markeredgewidth=0.7)
         panel.annotate(
             name, place, xytext=(8, 8 + 12 * number), textcoords="offset points", fontsize=9, parse_math=False
         )
     panel.set_xlabel(_LABELS[axes[0]])
     panel.set_ylabel("objective: sum of importance indicators")
-    panel.grid(color="0.9", linewidth=0.8)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.set_axisbelow(True)
+    open_frame(panel)
     if len(axes) == 2 and points:
-        panel.legend(title=_LABELS[axes[1]], frameon=False, fontsize=8, title_fontsize=8)
+        title = _LABELS[axes[1]]
+        figure.legend(title=title, loc="outside right upper", frameon=False, fontsize=8, title_fontsize=8)
     return save_figure(figure, path)

@@ -1,51 +1,75 @@
-"""A horizontal axis of layers, and the figure that is wide enough for it."""
+"""A horizontal axis of layers, in as many rows as it takes for names and bars to stay readable."""
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import pairwise
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from llt_nncf.artifacts import write_atomically
+from llt_nncf.plots.panel_frame import open_frame
 
 _MAX_NAME = 28
+_MOST_IN_A_ROW = 40
+_FEW = 12
+
+# Inches; a character of the names is 8 points high and about 0.6 times as wide.
+_LAYER_WIDTH = 0.27
+_LEAST_WIDTH = 6.8  # the legends need it
+_CHARACTER_WIDTH = 0.067
 
 
-def layer_figure(num_layers: int, *, height: float) -> Figure:
+def layer_rows(num_layers: int) -> list[range]:
     """
-    Returns an empty figure.
+    Returns which layers stand in each row: at most 40, as evenly as can be, the first rows longer.
 
-    :param num_layers: Each gets some room in width, within what a page shows.
-    :param height: Inches.
+    >>> layer_rows(81)
+    [range(0, 27), range(27, 54), range(54, 81)]
     """
-    return Figure(figsize=(min(max(6.4, 1.6 + 0.27 * num_layers), 18.0), height), dpi=150, layout="constrained")
+    count = max(1, math.ceil(num_layers / _MOST_IN_A_ROW))
+    length, longer = divmod(num_layers, count)
+    starts = [row * length + min(row, longer) for row in range(count + 1)]
+    return [range(start, end) for start, end in pairwise(starts)]
 
 
-def label_layers(axes: Axes, names: Sequence[str]) -> None:
-    """Writes the layers' names below ``axes``, at 0, 1, 2...; long ones lose their beginning."""
-    few = len(names) <= 12
+def layer_figure(names: Sequence[str], *, kinds: int, panel_height: float) -> tuple[Figure, list[list[Axes]]]:
+    """
+    Returns a figure with panels over the layers; the layers' names stand below the last panel of every row.
+
+    In each panel a layer is at its number in ``names``, from 0.
+
+    :param names: The layers' names; long ones lose their beginning.
+    :param kinds: Number of panels over the same layers; all panels of one kind have one vertical axis.
+    :param panel_height: Inches.
+    :return: The figure, and the panels by row (see ``layer_rows``) and kind.
+    """
+    rows = layer_rows(len(names))
     shown = [name if len(name) <= _MAX_NAME else "…" + name[1 - _MAX_NAME :] for name in names]
+    name_height = _CHARACTER_WIDTH * max(map(len, shown), default=0)
+    width = max(_LEAST_WIDTH, 1.6 + _LAYER_WIDTH * len(rows[0]))
+    height = 0.5 + len(rows) * (kinds * panel_height + name_height)
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    flat = figure.subplots(len(rows) * kinds, squeeze=False)[:, 0]
+    panels = [list(flat[row * kinds : (row + 1) * kinds]) for row in range(len(rows))]
+    for row, row_panels in zip(rows, panels, strict=True):
+        for kind, axes in enumerate(row_panels):
+            open_frame(axes, grid="y")
+            if axes is not panels[0][kind]:
+                axes.sharey(panels[0][kind])
+            _label_layers(axes, row, shown[row.start : row.stop], few=len(names) <= _FEW)
+            axes.set_xlim(row.start - 0.7, row.start + len(rows[0]) - 0.3)  # bars are as wide in a shorter row
+            axes.tick_params(labelbottom=axes is row_panels[-1])
+    return figure, panels
+
+
+def _label_layers(axes: Axes, places: range, names: Sequence[str], *, few: bool) -> None:
     axes.set_xticks(
-        range(len(names)),
-        shown,
+        places,
+        names,
         rotation=40 if few else 90,
         ha="right" if few else "center",
         rotation_mode="anchor" if few else "default",
-        fontsize=9 if few else 8 if len(names) <= 30 else 7,
+        fontsize=9 if few else 8,
         parse_math=False,
     )
-    axes.set_xlim(-0.7, len(names) - 0.3)
     axes.tick_params(axis="x", length=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)
-
-
-def ranked_color(rank: int, count: int) -> tuple[float, ...]:
-    """Returns the color of the line ``rank`` of ``count`` that have an order: from dark to light, and no paler."""
-    return colormaps["viridis"](0.9 * rank / max(1, count - 1))
-
-
-def save_figure(figure: Figure, path: Path | str) -> Path:
-    """Writes ``figure`` as PNG, atomically."""
-    return write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))

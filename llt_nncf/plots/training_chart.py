@@ -8,8 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from llt_nncf.artifacts import TrainingCurves
-from llt_nncf.plots.layer_axis import ranked_color
-from llt_nncf.plots.layer_axis import save_figure
+from llt_nncf.plots.palette import BLUE
+from llt_nncf.plots.palette import ORANGE
+from llt_nncf.plots.palette import SAMPLED_COLOR
+from llt_nncf.plots.palette import ranked_color
+from llt_nncf.plots.panel_frame import open_frame
+from llt_nncf.plots.picture_file import save_figure
 
 _Trajectories = Mapping[tuple[str, int], Mapping[int, float]]
 
@@ -22,8 +26,9 @@ def plot_training(curves: TrainingCurves, path: Path | str) -> Path:
     layers with one candidate, at which nothing is chosen, are left out.
 
     :param curves: Of a training log with at least one step.
-    :param path: The PNG file; an existing one is replaced.
+    :param path: The PNG or SVG file; an existing one is replaced.
     :return: ``path``.
+    :raises ArtifactError: If the name ends in neither.
     """
     figure = Figure(figsize=(10.5, 7.0), dpi=150, layout="constrained")
     (loss_axes, tau_axes), (weight_axes, activation_axes) = figure.subplots(2, 2, sharex=True)
@@ -33,13 +38,13 @@ def plot_training(curves: TrainingCurves, path: Path | str) -> Path:
 
     for name, losses in curves.losses.items():
         kind, _, number = name.partition("-")
-        color = colors.get(int(number), "0.2") if kind == "uniform" else "#d1495b"
+        color = colors.get(int(number), "0.2") if kind == "uniform" else SAMPLED_COLOR
         loss_axes.plot(list(losses), list(losses.values()), color=color, linewidth=1.0)
     loss_axes.set_ylabel("loss")
 
     for values, label, color in (
-        (curves.tau, "against a window ago", "#2f6690"),
-        (curves.tau_from_start, "against the start values", "#f2a541"),
+        (curves.tau, "against a window ago", BLUE),
+        (curves.tau_from_start, "against the start values", ORANGE),
     ):
         tau_axes.plot(list(values), list(values.values()), color=color, linewidth=1.5, label=label)
     tau_axes.set_ylabel("Kendall's tau of the ranking")
@@ -50,15 +55,13 @@ def plot_training(curves: TrainingCurves, path: Path | str) -> Path:
     _draw_trajectories(activation_axes, activations, colors)
     activation_axes.set_ylabel("activation indicator / first")
     for axes in (loss_axes, tau_axes, weight_axes, activation_axes):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="0.9", linewidth=0.8)
-        axes.set_axisbelow(True)
+        open_frame(axes, grid="y")
     for axes in (weight_axes, activation_axes):
         axes.set_xlabel("optimizer step")
 
     handles = [loss_axes.plot([], [], color=color, label=f"{b} bits")[0] for b, color in colors.items()]
     if any(name.startswith("sampled") for name in curves.losses):
-        handles += loss_axes.plot([], [], color="#d1495b", label="sampled policy")
+        handles += loss_axes.plot([], [], color=SAMPLED_COLOR, label="sampled policy")
     figure.legend(handles=handles, loc="outside upper left", ncols=max(1, len(handles)), frameon=False, fontsize=9)
     return save_figure(figure, path)
 

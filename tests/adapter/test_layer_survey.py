@@ -28,6 +28,7 @@ def test_unified_scales_of_a_concat_are_one_activation_quantizer(compress, conca
     assert rows["left"].macs == 7 * 9 * 8 * 9
     assert rows["left"].activation_group == rows["right"].activation_group
     assert rows["merge"].activation_bits == (6, 5, 4, 3, 2)
+    assert [name for name, row in rows.items() if row.depthwise] == ["left"]
 
 
 def test_ignored_layers_are_not_in_the_table(compress, residual):

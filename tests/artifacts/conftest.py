@@ -18,7 +18,7 @@ def table() -> LayerTable:
         (
             Layer("first", 100, 10, "input", (8,), (8,)),
             Layer("a", 200, 20, "relu", (4, 3, 2), (4, 2)),
-            Layer("b", 300, 30, "relu", (4, 3, 2), (4, 2)),
+            Layer("b", 300, 30, "relu", (4, 3, 2), (4, 2), depthwise=True),
             Layer("last", 50, 50, "pool", (8,), (8,)),
         ),
         {"add": 8},

@@ -55,6 +55,16 @@ def test_values_for_other_files_come_back_without_a_file(table: LayerTable):
     assert LayerTable.from_dict(table.to_dict()) == table
 
 
+def test_depthwise_is_written_where_it_holds_and_files_without_it_load_as_equal(table: LayerTable):
+    content = table.to_dict()
+    assert [row.get("depthwise") for row in content["layers"]] == [None, None, True, None]
+    assert [layer.depthwise for layer in LayerTable.from_dict(content).layers] == [False, False, True, False]
+    del content["layers"][2]["depthwise"]
+    older = LayerTable.from_dict(content)
+    assert not older.by_name["b"].depthwise
+    assert older == table
+
+
 def test_unknown_key_of_a_row_is_refused(table: LayerTable):
     content = table.to_dict()
     content["layers"][0]["bias_bits"] = 32

@@ -38,6 +38,13 @@ def test_layers_are_found_in_order_with_macs_counted_by_hand():
     assert trained == [False, True, True, True]
 
 
+def test_depthwise_layers_are_those_whose_filters_read_one_of_many_channels():
+    layers = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 8, 3, groups=4), nn.Conv2d(8, 4, 3, groups=2)
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16, 3))
+    quantizers = insert_quantizers(model, torch.randn(2, 1, 8, 8), candidate_bits=(2, 4))
+    assert [layer.depthwise for layer in quantizers.table.layers] == [False, True, False, False]
+
+
 def test_a_plain_model_trains_and_quantizes_weights_and_inputs():
     model, generator = network(), torch.Generator().manual_seed(1)
     data = [(torch.randn(8, 2, 8, 8, generator=generator), torch.arange(8) % 3) for _ in range(4)]

@@ -90,6 +90,12 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match=f"; layer {first.name} was .*'macs': 1000001") as caught:
         train_indicators(net, replace(quantizers, table=larger), batches(2), loss_fn, **options)
     assert f"layer {rest[0].name} " not in str(caught.value)
+    # Checkpoints of earlier versions do not say what is depthwise.
+    marked = LayerTable((replace(first, depthwise=True), *rest), quantizers.table.unsearched)
+    again = started_net()
+    assert (
+        train_indicators(again, replace(quantizer_set(again), table=marked), batches(2), loss_fn, **options).steps == 2
+    )
     (tmp_path / "c.ckpt").write_bytes(b"nothing of the kind")
     with pytest.raises(ArtifactError, match=r"no checkpoint.*c.ckpt"):
         train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)

@@ -63,6 +63,9 @@ def test_macs_are_floored_side_by_side_by_default():
     grouped = {layer.name: layer for layer in survey_torchvision("mobilenet_v2", image_size=96)}
     assert grouped["features.1.conv.0.0"].macs == 48**2 * 3 * 3 * 32
     assert grouped["features.1.conv.0.0"].weight_count == 3 * 3 * 32
+    # One in each of the 17 blocks.
+    assert sum(layer.depthwise for layer in grouped.values()) == 17
+    assert grouped["features.1.conv.0.0"].depthwise
 
 
 @pytest.mark.parametrize(
@@ -106,7 +109,7 @@ def test_damaged_files_are_refused(data, tmp_path):
         load_plain_pickle(tmp_path / "bad.pkl")
 
 
-LAYERS = [ModelLayer("conv", 10, 11, 5), ModelLayer("fc", 3, 3, 3)]
+LAYERS = [ModelLayer("conv", 10, 11, 5, depthwise=True), ModelLayer("fc", 3, 3, 3, depthwise=False)]
 ROW = {"4": 0.1, "2": 0.2}
 
 
@@ -130,6 +133,7 @@ def test_another_content_is_refused(content, words):
 def test_layers_that_are_not_in_it_are_fixed():
     table = convert_indicators({"weight": {"conv": ROW}, "act": {"conv": ROW}}, LAYERS, fixed_bits=7).table
     assert [(x.weight_bits, x.activation_bits, x.macs) for x in table.layers] == [((4, 2), (4, 2), 10), ((7,), (7,), 3)]
+    assert [x.depthwise for x in table.layers] == [True, False]
 
 
 @pytest.mark.parametrize("options", [["--model", "nosuch"], ["--image-size", "-1"], ["--model", "vit_b_16"]])
