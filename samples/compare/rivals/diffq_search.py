@@ -28,6 +28,7 @@ from llt_nncf.artifacts import LayerTable
 from llt_nncf.cost import Budget
 from llt_nncf.cost.layer_cost import MIB_BITS
 from llt_nncf.errors import InfeasibleBudgetError
+from llt_nncf.errors import some_of
 
 from .choice import RivalChoice
 from .choice import is_within
@@ -82,7 +83,7 @@ def choose(
     Chooses weight bits by DiffQ's training; activations have 8 bits.
 
     :param model: The float model; a copy is trained.
-    :param table: The layers; 8 must be a candidate of the activations.
+    :param table: The layers.
     :param budget: At least a limit on the weights' size.
     :param loader: Batches of (images, labels), of the training set.
     :param criterion: The loss, of (outputs, labels).
@@ -90,9 +91,17 @@ def choose(
     :param epochs: Length of the training.
     :param lr: Learning rate of the weights.
     :raises RivalMissingError: If DiffQ is not installed.
-    :raises InfeasibleBudgetError: If the budget has no limit on the size, or not even the fewest bits are within it.
+    :raises InfeasibleBudgetError: If the budget has no limit on the size, not even the fewest bits are within it, or
+        8 bits are no candidate of an activation.
     """
     required("diffq", "diffq-fixed")
+    without = [layer.name for layer in table.layers if _ACTIVATION_BITS not in layer.activation_bits]
+    if without:
+        msg = (
+            f"DiffQ leaves activations at {_ACTIVATION_BITS} bits, which is no candidate of {some_of(without, 3)}. "
+            "Compare it where activations are fixed at 8 bits."
+        )
+        raise InfeasibleBudgetError(msg)
     least = policy_of(dict.fromkeys(table.by_name, 0.0), table, None)
     wanted = limits_by_kind("DiffQ", table, budget)
     if "weight_bits" not in wanted:
@@ -107,7 +116,7 @@ def choose(
     trained = train(model, table, wanted["weight_bits"] / MIB_BITS, loader, criterion, seed=seed, epochs=epochs, lr=lr)
     policy = policy_of(trained.layer_bits, table, budget)
     notes = (
-        f"Mean bits of each layer's groups of {_GROUP_SIZE} weights, rounded down to a candidate, then up in the order "
+        "Mean bits of each layer's groups of weights, rounded down to a candidate, then up in the order "
         "of what the rounding took while the budget allows.",
         f"Its own model: {trained.weight_mib:.5f} MiB of weights at their bits; its count: {trained.true_mib:.5f} MiB.",
         share_note(policy, table, budget),
@@ -206,28 +215,28 @@ def _forever(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
         yield from loader
 
 
-class _GroupBits:
+class GroupBits:
     """
     The logits that DiffQ learns, read as bits.
 
     :param logits: Layer name to the logits of its groups.
-    :param counts: Layer name to the weights in a group.
+    :param group_size: Weights in a group.
     """
 
-    def __init__(self, logits: dict[str, nn.Parameter], counts: dict[str, int]):
+    def __init__(self, logits: dict[str, nn.Parameter], group_size: int):
         self.logits = logits
-        self._counts = counts
+        self._group_size = group_size
 
     def smooth_mib(self) -> Tensor:
         """The size before rounding, with gradients."""
-        parts = [self._counts[name] * _bits(logit).sum() for name, logit in self.logits.items()]
-        return torch.stack(parts).sum() / MIB_BITS
+        total = torch.stack([_bits(logit).sum() for logit in self.logits.values()]).sum()
+        return self._group_size * total / MIB_BITS
 
     @torch.no_grad()
     def mib(self) -> float:
         """The size, as DiffQ rounds."""
-        parts = [self._counts[name] * _bits(logit).round().sum() for name, logit in self.logits.items()]
-        return float(torch.stack(parts).sum()) / MIB_BITS
+        total = sum(float(_bits(logit).round().sum()) for logit in self.logits.values())
+        return self._group_size * total / MIB_BITS
 
     @torch.no_grad()
     def means(self) -> dict[str, float]:
@@ -260,7 +269,7 @@ class _SizeControl:
     :param steps: Length of the training.
     """
 
-    def __init__(self, bits: _GroupBits, target_mib: float, steps: int):
+    def __init__(self, bits: GroupBits, target_mib: float, steps: int):
         self._bits = bits
         self._target_mib = target_mib
         self._start_mib = float(bits.smooth_mib().detach())
@@ -295,16 +304,16 @@ def _bits(logit: Tensor) -> Tensor:
     return _MIN_BITS + (_MAX_BITS - _MIN_BITS) * torch.sigmoid(logit)
 
 
-def _quantizer(model: nn.Module, table: LayerTable, init_bits: float) -> tuple[Any, _GroupBits]:
+def _quantizer(model: nn.Module, table: LayerTable, init_bits: float) -> tuple[Any, GroupBits]:
     """DiffQ on the weights of the table's layers, and nothing else; its bits."""
     diffq = required("diffq", "diffq-fixed")
     weights = {f"{layer.name}.weight" for layer in table.layers}
     others = [name if "." in name else f".{name}" for name, _ in model.named_parameters() if name not in weights]
-    counts = {layer.name: math.gcd(layer.weight_count, _GROUP_SIZE) for layer in table.layers}
+    group_size = math.gcd(_GROUP_SIZE, *(layer.weight_count for layer in table.layers))
     quantizer = diffq.DiffQuantizer(
         model,
         min_size=0,
-        group_size=min(counts.values()),
+        group_size=group_size,
         min_bits=_MIN_BITS,
         max_bits=_MAX_BITS,
         init_bits=init_bits,
@@ -313,4 +322,4 @@ def _quantizer(model: nn.Module, table: LayerTable, init_bits: float) -> tuple[A
     )
     quantizer.no_optimizer()
     logits = {layer.name: model.get_parameter(f"{layer.name}.weight{_SUFFIX}") for layer in table.layers}
-    return quantizer, _GroupBits(logits, dict.fromkeys(counts, min(counts.values())))
+    return quantizer, GroupBits(logits, group_size)
