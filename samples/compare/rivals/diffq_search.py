@@ -184,10 +184,9 @@ def train(
     :raises InfeasibleBudgetError: If 2 bits for every weight are larger than the target.
     """
     total = sum(layer.weight_count for layer in table.layers)
-    if _MIN_BITS * total / MIB_BITS > target_mib:
-        msg = (
-            f"DiffQ has 2 bits or more: {total} weights take {_MIN_BITS * total / MIB_BITS:.5f} MiB, not {target_mib}."
-        )
+    least = _MIN_BITS * total / MIB_BITS
+    if target_mib < least:
+        msg = f"target_mib={target_mib}: {total} weights at DiffQ's fewest {_MIN_BITS} bits take {least:.5f} MiB."
         raise InfeasibleBudgetError(msg)
     trained = copy.deepcopy(model)
     steps = epochs * len(loader)

@@ -164,7 +164,7 @@ def answers(
         )
         create_compressed_model(copy.deepcopy(model).eval(), config, dump_graphs=False)
     # Ranges are initialized before the search and after it.
-    range_passes = 2 * -(-_RANGE_SAMPLES // len(images)) / 3
+    range_passes = 2 * min(len(loader), math.ceil(_RANGE_SAMPLES / len(images))) / 3
     return found, 2 * calls + range_passes
 
 
