@@ -30,6 +30,13 @@ def test_means_are_rounded_down_then_up_where_most_was_taken_and_the_budget_allo
         assert policy.bits["conv1"] == (8, 8)
 
 
+def test_means_that_are_too_large_are_all_lowered_by_one_constant(weights_only):
+    means = {"conv1": 4.0, "body.0": 5.5, "body.3": 4.2, "linear": 4.0}
+    # With 9/16 off, 4.9375 and 3.6375 become 4 and 3: 2,304 + 3,456 bits. With 8/16, 5 and 3 would be 576 more.
+    policy = policy_of(means, weights_only, Budget(average_weight_bits=(2304 + 3456 + 1088) / WEIGHTS))
+    assert [policy.bits[name] for name in ("body.0", "body.3")] == [(4, 8), (3, 8)]
+
+
 def test_whole_means_stay_as_they_are_however_much_room_there_is(weights_only):
     policy = policy_of(dict.fromkeys(weights_only.by_name, 3.0), weights_only, Budget(average_weight_bits=8.0))
     assert policy.bits["body.0"] == policy.bits["body.3"] == (3, 8)
