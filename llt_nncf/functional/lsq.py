@@ -89,8 +89,8 @@ def fake_quantize(
     Rounds ``x`` to the nearest point of the quantization grid and returns it in real units.
 
     Ties round to even, as in ONNX. The input's gradient passes strictly inside the range. The gradient of the step size
-    is multiplied by ``grad_scale``; LSQ takes ``1 / sqrt(n * qmax)`` (Sec. 2.2), with ``n`` the number of weights, or of
-    features in one sample, that share a step size. The default here takes all elements of ``x``.
+    is multiplied by ``grad_scale``; LSQ takes ``1 / sqrt(n * qmax)`` (Sec. 2.2), with ``n`` the number of weights, or
+    of features in one sample, that share a step size. The default here takes all elements of ``x``.
 
     :param x: Real values of a floating dtype, shape ``(C, *)`` for weights or ``(N, C, *)`` for activations.
     :param step_size: Positive, in the units of ``x``, of a shape that broadcasts to that of ``x``.

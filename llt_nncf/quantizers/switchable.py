@@ -145,8 +145,9 @@ class SwitchableQuantizer(nn.Module):
         return self.raw_step_sizes.detach().abs() + _FLOOR
 
     def forward(self, x: Tensor) -> Tensor:
-        # LSQ's "features in a layer" are those of one sample (Sec. 2.2): the loss is a mean over the batch, and so is its
-        # gradient. With those of the whole batch the step sizes of activations hardly move in a few epochs.
+        # LSQ's "features in a layer" are those of one sample (Sec. 2.2): the loss is a mean over the batch, and so is
+        # its gradient. Counting the whole batch, the step sizes of activations hardly move in a few epochs.
+        # NOTE: differs from the LIMPQ authors' code, which does that.
         samples = 1 if self.is_weight else max(len(x), 1)
         elements = max(x.numel(), 1) / math.prod(self.scale_shape) / samples
         if torch.compiler.is_compiling():

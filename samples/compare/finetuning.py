@@ -33,9 +33,7 @@ def fine_tune_policy(setting: Setting, policy_path: Path, seed: int) -> tuple[di
     return {"start_top1": start_top1, **figures, "file_bytes": file_bytes}, losses
 
 
-def train(
-    setting: Setting, model: nn.Module, seed: int, ctrl: Any = None
-) -> tuple[dict[str, float], dict[int, float]]:
+def train(setting: Setting, model: nn.Module, seed: int, ctrl: Any = None) -> tuple[dict[str, float], dict[int, float]]:
     """
     Trains ``model`` in place as the plan says, whosever quantizers it has, and measures it.
 
@@ -48,9 +46,7 @@ def train(
     loader = setting.loader(seed)
     torch.manual_seed(seed)
     criterion = nn.CrossEntropyLoss(label_smoothing=plan.label_smoothing)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay
-    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.epochs * len(loader))
     model.train()
     start, step, recent, losses = time.process_time(), 0, 0.0, {}

@@ -159,9 +159,7 @@ def _made(kind: type, values: Mapping[str, Any], where: str, faults: list[str]) 
     fields = dataclasses.fields(kind)
     names = [f.name for f in fields]
     prefix = f"{where}." if where else ""
-    needed = [
-        f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
+    needed = [f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
     own = [f"{prefix}{key} is unknown; there are {', '.join(names)}" for key in values if key not in names]
     own += [f"{prefix}{key} is missing" for key in needed if key not in values]
     faults += own

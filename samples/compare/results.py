@@ -28,9 +28,10 @@ class Cell:
     :param status: ``done``; ``infeasible``: the method's rules cannot meet the budget; ``missing``: its package is not
         installed; ``failed``: it ended with an error.
     :param reason: Why it is not done, or what its rules did not allow, in a sentence.
-    :param figures: ``top1`` (percent), ``gbitops``, ``weight_mib`` (weights at their bits), ``file_bytes`` (the exported
-        ONNX file), ``search_seconds``, ``search_passes``, ``finetune_seconds``, ``finetune_passes`` (of one batch forward
-        and backward; seconds of one core), ``start_top1`` (before fine-tuning). Those that do not apply are left out.
+    :param figures: ``top1`` (percent), ``gbitops``, ``weight_mib`` (weights at their bits), ``file_bytes`` (the
+        exported ONNX file), ``search_seconds``, ``search_passes``, ``finetune_seconds``, ``finetune_passes`` (of one
+        batch forward and backward; seconds of one core), ``start_top1`` (before fine-tuning). Those that do not apply
+        are left out.
     :param bits: Layer to weight and activation bits.
     :param losses: Optimizer step of the fine-tuning to its loss.
     """

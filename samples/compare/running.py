@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import as_completed
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import tasks
@@ -30,43 +31,58 @@ def run(setting: Setting, keys: Sequence[Key], *, workers: int, console: Console
     :return: All cells; those whose work ended with an error are ``failed``, and are done again by the next run.
     """
     files = CellFiles(setting.out)
-    failed: dict[Key, Cell] = {}
+    failed: dict[Key, str] = {}
     threads = max(1, (os.cpu_count() or 1) // workers)
     # Not forked: threads of OpenMP do not survive that.
     with ProcessPoolExecutor(workers, get_context("spawn"), tasks.prepare, (setting, threads)) as pool:
         for seed in dict.fromkeys(seed for _, _, seed in keys):
             own = [key for key in keys if key[2] == seed]
-            names = {setting.plan.methods[method].indicators for method, _, _ in own} - {""}
-            # Each of them once, before the cells that share it.
-            _do(pool, tasks.train_indicators, sorted((name, seed) for name in names), console)
-            missing = [key for key in own if files.load_choice(*key) is None]
-            failed |= _failed(_do(pool, tasks.choose, missing, console))
-            untrained = {}
-            for key in own:
-                if files.load(*key) is None and key not in failed:
-                    untrained.setdefault(files.training_path(files.load_choice(*key)), []).append(key)
-            errors = _do(pool, tasks.train, [same[0] for same in untrained.values()], console)
-            failed |= _failed({key: errors[same[0]] for same in untrained.values() for key in same if same[0] in errors})
-    return [failed.get(key) or files.load(*key) for key in keys]
+            _do(
+                pool, tasks.train_indicators, _indicators(setting, own), console
+            )  # once, before the cells that share it
+            for (method, _, budgets), reason in _do(pool, tasks.choose, _choices(files, own), console).items():
+                failed |= {(method, budget, seed): reason for budget in budgets}
+            untrained = _trainings(files, [key for key in own if key not in failed])
+            errors = _do(pool, tasks.train, [same[0] for same in untrained], console)
+            failed |= {key: errors[same[0]] for same in untrained for key in same if same[0] in errors}
+    return [Cell(*key, "failed", failed[key]) if key in failed else files.load(*key) for key in keys]
 
 
-def _do(
-    pool: Executor, task: Callable[..., object], items: Sequence[Any], console: Console
-) -> dict[Any, Exception]:
+def _indicators(setting: Setting, keys: Sequence[Key]) -> list[tuple[str, int]]:
+    """(Name, seed) of all indicators that the cells need."""
+    return sorted({(setting.plan.methods[method].indicators, seed) for method, _, seed in keys} - {("", keys[0][2])})
+
+
+def _choices(files: CellFiles, keys: Sequence[Key]) -> list[tuple[str, int, tuple[str, ...]]]:
+    """(Method, seed, budgets) of all cells that have no bits yet."""
+    missing: dict[tuple[str, int], list[str]] = {}
+    for method, budget, seed in keys:
+        if files.load_choice(method, budget, seed) is None:
+            missing.setdefault((method, seed), []).append(budget)
+    return [(method, seed, tuple(budgets)) for (method, seed), budgets in missing.items()]
+
+
+def _trainings(files: CellFiles, keys: Sequence[Key]) -> list[list[Key]]:
+    """The cells that are not trained yet, those with the same bits together."""
+    same: dict[Path, list[Key]] = {}
+    for key in keys:
+        if files.load(*key) is None:
+            same.setdefault(files.training_path(files.load_choice(*key)), []).append(key)
+    return list(same.values())
+
+
+def _do(pool: Executor, task: Callable[..., str], items: Sequence[Any], console: Console) -> dict[Any, str]:
     """Calls ``task`` with each item, and returns the errors of those that failed."""
-    errors: dict[Any, Exception] = {}
+    errors: dict[Any, str] = {}
     start = time.perf_counter()
     futures = {pool.submit(task, *item): item for item in items}
     for done, future in enumerate(as_completed(futures), 1):
         item, error = futures[future], future.exception()
         if error is not None:
-            errors[item] = error
+            errors[item] = f"{type(error).__name__}: {error}"
         left = (time.perf_counter() - start) / done * (len(items) - done)
-        name = f"{task.__name__.replace('_', ' ')} {', '.join(map(str, item))}"
-        said = f"{type(error).__name__}: {error}" if error else str(future.result())
-        console.print(f"{done}/{len(items)} {name}: {said} [about {left / 60:.0f} min left]", markup=False, highlight=False)
+        name = f"{task.__name__.replace('_', ' ')} {' '.join(map(str, item[:3]))}"
+        said = errors[item] if error else future.result()
+        line = f"{done}/{len(items)} {name}: {said}"
+        console.print(line + f" [about {left / 60:.0f} min left]" * (left > 0), markup=False, highlight=False)
     return errors
-
-
-def _failed(errors: dict[Key, Exception]) -> dict[Key, Cell]:
-    return {key: Cell(*key, "failed", f"{type(error).__name__}: {error}") for key, error in errors.items()}

@@ -68,13 +68,12 @@ class Setting:
         )
         return model.to(memory_format=torch.channels_last)
 
-    def compress(self, section: dict[str, Any], seed: int, state: dict[str, Any] | None = None) -> tuple[Any, nn.Module]:
+    def compress(self, section: dict[str, Any], seed: int) -> tuple[Any, nn.Module]:
         """
         Puts quantizers into the float model.
 
         :param section: Added to the plan's section, whose keys it replaces.
         :param seed: Of the data that the initialisation sees, and of what is drawn.
-        :param state: Of a compression to go on from.
         :return: Controller and model, as of ``create_compressed_model``.
         """
         torch.manual_seed(seed)
@@ -86,7 +85,7 @@ class Setting:
             }
         )
         config = register_default_init_args(config, self.loader(seed), criterion=nn.CrossEntropyLoss())
-        return create_compressed_model(self.float_model(), config, compression_state=state, dump_graphs=False)
+        return create_compressed_model(self.float_model(), config, dump_graphs=False)
 
     @cached_property
     def layers(self) -> LayerTable:

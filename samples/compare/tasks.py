@@ -2,19 +2,23 @@
 
 import dataclasses
 import importlib
+import logging
 import time
 import warnings
+from functools import lru_cache
 
 import llt_nncf.register  # noqa: F401  registers llt_quantization; before nncf.torch
 
 # isort: split
 
 import choices
+import nncf
 import torch
 from cell_files import CellFiles
 from finetuning import fine_tune_policy
 from natives import train_natively
 from results import Cell
+from rivals import hawq_search
 from setting import Setting
 from torch import nn
 
@@ -32,6 +36,7 @@ _process: dict[str, Setting] = {}
 
 def prepare(setting: Setting, num_threads: int) -> None:
     """Sets up a process: the setting stays in it, with its data."""
+    nncf.set_log_level(logging.WARNING)
     torch.set_num_threads(num_threads)
     _process["setting"] = setting
 
@@ -42,18 +47,21 @@ def train_indicators(name: str, seed: int) -> str:
     return f"{cost.passes} passes, {cost.seconds:.0f} s"
 
 
-def choose(method: str, budget: str, seed: int) -> str:
-    """Chooses the bits of a cell and saves them; a method that cannot is saved with its reason."""
+def choose(method: str, seed: int, budgets: tuple[str, ...]) -> str:
+    """Chooses the bits of a method's cells and saves them; what it cannot do is saved with its reason."""
     setting = _process["setting"]
-    cell = Cell(method, budget, seed, "done")
-    try:
-        cell = _chosen(setting, cell)
-    except InfeasibleBudgetError as error:
-        cell = dataclasses.replace(cell, status="infeasible", reason=str(error))
-    except MissingDependencyError as error:
-        cell = dataclasses.replace(cell, status="missing", reason=str(error))
-    CellFiles(setting.out).save_choice(cell)
-    return cell.reason or f"{cell.figures['gbitops']:.3f} GBitOPs, {cell.figures['weight_mib']:.3f} MiB"
+    said = []
+    for budget in budgets:
+        cell = Cell(method, budget, seed, "done")
+        try:
+            cell = _chosen(setting, cell)
+        except InfeasibleBudgetError as error:
+            cell = dataclasses.replace(cell, status="infeasible", reason=str(error))
+        except MissingDependencyError as error:
+            cell = dataclasses.replace(cell, status="missing", reason=str(error))
+        CellFiles(setting.out).save_choice(cell)
+        said.append(f"{budget} {cell.status}")
+    return ", ".join(said)
 
 
 def train(method: str, budget: str, seed: int) -> str:
@@ -82,18 +90,35 @@ def _chosen(setting: Setting, cell: Cell) -> Cell:
 
 def _chosen_by_rival(setting: Setting, name: str, cell: Cell) -> Cell:
     budget = setting.plan.budgets[cell.budget]
-    rival = importlib.import_module(f"rivals.{name}_search")
-    start = time.process_time()
-    choice = rival.choose(
-        setting.float_model(),
-        budget.table(setting.layers),
-        budget.budget,
-        setting.loader(cell.seed),
-        nn.CrossEntropyLoss(),
-        seed=cell.seed,
+    table = budget.table(setting.layers)
+    if name == "hawq":
+        answers, cost = _hawq_answers(budget.weight_only, cell.seed)
+        policy, notes = hawq_search.best_answer(answers, table, budget.budget)
+    else:
+        rival = importlib.import_module(f"rivals.{name}_search")
+        start = time.process_time()
+        choice = rival.choose(
+            setting.float_model(),
+            table,
+            budget.budget,
+            setting.loader(cell.seed),
+            nn.CrossEntropyLoss(),
+            seed=cell.seed,
+        )
+        policy, notes = choice.policy, choice.notes
+        cost = choices.SearchCost(time.process_time() - start, choice.passes)
+    return dataclasses.replace(_with_policy(setting, cell, policy, cost), reason=" ".join(notes))
+
+
+@lru_cache
+def _hawq_answers(weight_only: bool, seed: int) -> tuple[list[hawq_search.Answer], choices.SearchCost]:
+    """Answers of HAWQ that serve all budgets, so that the Hessian is measured once; the cost stands at each budget."""
+    setting, start = _process["setting"], time.process_time()
+    table = next(b.table(setting.layers) for b in setting.plan.budgets.values() if b.weight_only == weight_only)
+    answers, passes = hawq_search.answers(
+        setting.float_model(), table, setting.loader(seed), nn.CrossEntropyLoss(), seed=seed
     )
-    cost = choices.SearchCost(time.process_time() - start, choice.passes)
-    return dataclasses.replace(_with_policy(setting, cell, choice.policy, cost), reason=" ".join(choice.notes))
+    return answers, choices.SearchCost(time.process_time() - start, passes)
 
 
 def _with_policy(setting: Setting, cell: Cell, policy: BitPolicy, cost: choices.SearchCost) -> Cell:

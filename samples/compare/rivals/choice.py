@@ -106,7 +106,8 @@ def limits_by_kind(rival: str, table: LayerTable, budget: Budget) -> dict[str, i
             allowed = ", ".join((*_BITOPS, *_SIZES))
             msg = f"{rival} has no rule for a limit on {limit.name}; it can be asked for {allowed}."
             raise InfeasibleBudgetError(msg)
-        result[kind] = min(result.get(kind, limit.limit), limit.limit + _left_out(limit, table, budget, kind))
+        most = limit.limit + _left_out(limit, table, budget, kind)
+        result[kind] = min(result.get(kind, most), most)
     return result
 
 

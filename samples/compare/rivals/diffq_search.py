@@ -24,10 +24,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.cost import Budget
 from llt_nncf.cost.layer_cost import MIB_BITS
 from llt_nncf.errors import InfeasibleBudgetError
+from llt_nncf.errors import some_of
 
 from .choice import RivalChoice
 from .choice import is_within
@@ -82,7 +84,7 @@ def choose(
     Chooses weight bits by DiffQ's training; activations have 8 bits.
 
     :param model: The float model; a copy is trained.
-    :param table: The layers; 8 must be a candidate of the activations.
+    :param table: The layers.
     :param budget: At least a limit on the weights' size.
     :param loader: Batches of (images, labels), of the training set.
     :param criterion: The loss, of (outputs, labels).
@@ -90,10 +92,18 @@ def choose(
     :param epochs: Length of the training.
     :param lr: Learning rate of the weights.
     :raises RivalMissingError: If DiffQ is not installed.
-    :raises InfeasibleBudgetError: If the budget has no limit on the size, or not even the fewest bits are within it.
+    :raises InfeasibleBudgetError: If the budget has no limit on the size, not even the fewest bits are within it, or
+        8 bits are no candidate of an activation.
     """
     required("diffq", "diffq-fixed")
-    least = policy_of(dict.fromkeys(table.by_name, 0.0), table, None)
+    without = [layer.name for layer in table.layers if _ACTIVATION_BITS not in layer.activation_bits]
+    if without:
+        msg = (
+            f"DiffQ leaves activations at {_ACTIVATION_BITS} bits, which is no candidate of {some_of(without, 3)}. "
+            "Compare it where activations are fixed at 8 bits."
+        )
+        raise InfeasibleBudgetError(msg)
+    least = _with_activations({layer.name: min(layer.weight_bits) for layer in table.layers}, table)
     wanted = limits_by_kind("DiffQ", table, budget)
     if "weight_bits" not in wanted:
         msg = f"DiffQ chooses weight bits for a size, and the budget ({', '.join(budget.names)}) limits none."
@@ -107,39 +117,45 @@ def choose(
     trained = train(model, table, wanted["weight_bits"] / MIB_BITS, loader, criterion, seed=seed, epochs=epochs, lr=lr)
     policy = policy_of(trained.layer_bits, table, budget)
     notes = (
-        "Mean bits of each layer's groups of weights, rounded down to a candidate, then up in the order "
-        "of what the rounding took while the budget allows.",
+        "Mean bits of each layer's groups of weights, rounded down to a candidate, then up where most was taken while "
+        "the budget allows.",
         f"Its own model: {trained.weight_mib:.5f} MiB of weights at their bits; its count: {trained.true_mib:.5f} MiB.",
         share_note(policy, table, budget),
     )
     return RivalChoice(policy, trained.passes, notes)
 
 
-def policy_of(layer_bits: dict[str, float], table: LayerTable, budget: Budget | None) -> BitPolicy:
+def policy_of(layer_bits: dict[str, float], table: LayerTable, budget: Budget) -> BitPolicy:
     """
-    Rounds mean bits to candidates within a budget.
+    Rounds mean bits to candidates within a budget: down, then up where most was taken, while the budget allows.
+
+    Rounding down is not always enough, as fixed layers have other bits than DiffQ gave them; then one constant is taken
+    off all means first, the least of 0, 1/16, 2/16 ... bits that is.
 
     :param layer_bits: Layer name to mean bits.
     :param table: The layers; those that are fixed keep their bits.
-    :param budget: What the policy may cost; ``None`` rounds down only.
+    :param budget: What the policy may cost; the fewest bits must be within it.
     :raises ArtifactError: If 8 bits are no candidate of an activation.
     """
-    weights = {}
-    for layer in table.layers:
-        below = [num_bits for num_bits in layer.weight_bits if num_bits <= layer_bits[layer.name]]
-        weights[layer.name] = max(below, default=min(layer.weight_bits))
-    policy = _with_activations(weights, table)
-    policy.check(table)
-    if budget is None:
-        return policy
-    for name in sorted(weights, key=lambda name: weights[name] - layer_bits[name]):
+    for sixteenths in range(16 * _MAX_BITS + 1):
+        means = {name: mean - sixteenths / 16 for name, mean in layer_bits.items()}
+        weights = {layer.name: _rounded_down(means[layer.name], layer) for layer in table.layers}
+        policy = _with_activations(weights, table)
+        if is_within(policy, table, budget):
+            break
+    for name in sorted(weights, key=lambda name: weights[name] - means[name]):
         above = [num_bits for num_bits in table.by_name[name].weight_bits if num_bits > weights[name]]
-        if not above or layer_bits[name] <= weights[name]:
+        if not above or means[name] <= weights[name]:
             continue
         raised = _with_activations({**weights, name: min(above)}, table)
         if is_within(raised, table, budget):
             weights[name], policy = min(above), raised
+    policy.check(table)
     return policy
+
+
+def _rounded_down(mean: float, layer: Layer) -> int:
+    return max((num_bits for num_bits in layer.weight_bits if num_bits <= mean), default=min(layer.weight_bits))
 
 
 def _with_activations(weights: dict[str, int], table: LayerTable) -> BitPolicy:
@@ -175,10 +191,9 @@ def train(
     :raises InfeasibleBudgetError: If 2 bits for every weight are larger than the target.
     """
     total = sum(layer.weight_count for layer in table.layers)
-    if _MIN_BITS * total / MIB_BITS > target_mib:
-        msg = (
-            f"DiffQ has 2 bits or more: {total} weights take {_MIN_BITS * total / MIB_BITS:.5f} MiB, not {target_mib}."
-        )
+    least = _MIN_BITS * total / MIB_BITS
+    if target_mib < least:
+        msg = f"target_mib={target_mib}: {total} weights at DiffQ's fewest {_MIN_BITS} bits take {least:.5f} MiB."
         raise InfeasibleBudgetError(msg)
     trained = copy.deepcopy(model)
     steps = epochs * len(loader)

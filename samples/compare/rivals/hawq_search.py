@@ -49,6 +49,8 @@ from .choice import seeded
 from .choice import share_note
 
 _RANGE_SAMPLES = 256
+# NNCF's default: estimates of the traces, each of one more random vector, unless they settle before.
+_ITERATIONS = 200
 
 # HAWQ's gradients are taken with a graph of their own on purpose; NNCF frees it.
 _EXPECTED_WARNINGS = ("Using backward\\(\\) with create_graph=True", "The 'nncf.torch")
@@ -143,7 +145,6 @@ def answers(
 
     :return: The answers by rising ratio, and the passes that they took.
     """
-    images, _ = next(iter(loader))
     calls = 0
 
     def counted(outputs: Any, labels: Any, loss: Any) -> torch.Tensor:
@@ -154,6 +155,7 @@ def answers(
     with TemporaryDirectory() as folder, seeded(seed), _answering() as found, warnings.catch_warnings():
         for text in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", text)
+        images, _ = next(iter(loader))
         config = register_default_init_args(
             NNCFConfig.from_dict(_config(table, images.shape, folder)),
             loader,
@@ -162,7 +164,7 @@ def answers(
         )
         create_compressed_model(copy.deepcopy(model).eval(), config, dump_graphs=False)
     # Ranges are initialized before the search and after it.
-    range_passes = 2 * -(-_RANGE_SAMPLES // len(images)) / 3
+    range_passes = 2 * min(len(loader), math.ceil(_RANGE_SAMPLES / len(images))) / 3
     return found, 2 * calls + range_passes
 
 
@@ -181,7 +183,7 @@ def _config(table: LayerTable, shape: Sequence[int], folder: str) -> dict[str, A
             "initializer": {
                 "range": {"num_init_samples": _RANGE_SAMPLES},
                 "batchnorm_adaptation": {"num_bn_adaptation_samples": 0},
-                "precision": {"type": "hawq", "bits": list(_candidates(table))},
+                "precision": {"type": "hawq", "bits": list(_candidates(table)), "iter_number": _ITERATIONS},
             },
         },
     }

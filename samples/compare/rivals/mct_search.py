@@ -8,6 +8,7 @@ linear layers are searched, and activations behind ReLU where the table searches
 
 import copy
 import logging
+from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,7 +28,7 @@ from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import InfeasibleBudgetError
 
 from .choice import RivalChoice
-from .choice import is_within
+from .choice import largest_share
 from .choice import limits_by_kind
 from .choice import required
 from .choice import seeded
@@ -37,6 +38,7 @@ _PACKAGE = "model-compression-toolkit"
 _OTHER_ACTIVATION_BITS = 8
 _CALIBRATION_BATCHES = 4
 _METRIC_IMAGES = 128
+_TRIES = 6
 
 
 def choose(
@@ -58,26 +60,64 @@ def choose(
     mct = required("model_compression_toolkit", _PACKAGE)
     wanted = limits_by_kind("MCT", table, budget)
     fixed_at = max(_shared_candidates(table, "weight_bits"))
-    target = mct.core.ResourceUtilization(**utilization(wanted, table, fixed_at))
-    batch_size = loader.batch_size or 1
-    with seeded(seed), _quiet(), _counted_images() as images:
+    with seeded(seed), _quiet(), _counted_images() as images, _remembered_metrics():
         batches = _image_batches(loader, _CALIBRATION_BATCHES)
+
+        def ask(part: float) -> BitPolicy:
+            limits = {**wanted, "bitops": wanted["bitops"] * part} if "bitops" in wanted else wanted
+            try:
+                quantized, _ = mct.ptq.pytorch_post_training_quantization(
+                    copy.deepcopy(model).eval(),
+                    lambda: ([batch] for batch in batches),
+                    mct.core.ResourceUtilization(**utilization(limits, table, fixed_at)),
+                    _core_config(mct, table, fixed_at),
+                    _capabilities(table),
+                )
+            except (ValueError, RuntimeError) as error:
+                msg = f"MCT finds no bits within the budget ({', '.join(budget.names)}): {error}"
+                raise InfeasibleBudgetError(msg) from error
+            return policy_of(chosen_bits(quantized.graph, table), table)
+
+        policy, part = nearest_below(ask, lambda policy: largest_share(policy, table, budget))
+    notes = [*_rules(table, fixed_at), share_note(policy, table, budget)]
+    if part < 1:
+        notes.append(f"MCT does not keep its own limit on BitOPs; it was asked for {100 * part:.1f} % of it.")
+    return RivalChoice(policy, sum(images) / (loader.batch_size or 1) / 3, tuple(notes))
+
+
+def nearest_below(ask: Callable[[float], BitPolicy], share: Callable[[BitPolicy], float]) -> tuple[BitPolicy, float]:
+    """
+    Asks for smaller parts of a limit that is not kept, until it is, and then for what uses most of it.
+
+    MCT adds up what each choice costs beside the fewest bits of all others. BitOPs are products, so where an activation
+    feeds more than one operator, and is chosen apart from the weights, this is too little.
+
+    :param ask: Part of the limit, from 0 to 1, to the policy.
+    :param share: What the policy uses of the budget; up to 1 it is within.
+    :return: The policy, and the part that was asked for.
+    :raises InfeasibleBudgetError: If none is within the budget.
+    """
+    found: list[tuple[BitPolicy, float]] = []
+    failed: InfeasibleBudgetError | None = None
+    low, high, part = 0.0, 1.0, 1.0
+    for _ in range(_TRIES):
         try:
-            quantized, _ = mct.ptq.pytorch_post_training_quantization(
-                copy.deepcopy(model).eval(),
-                lambda: ([batch] for batch in batches),
-                target,
-                _core_config(mct, table, fixed_at),
-                _capabilities(table),
-            )
-        except (ValueError, RuntimeError) as error:
-            msg = f"MCT finds no bits within the budget ({', '.join(budget.names)}): {error}"
-            raise InfeasibleBudgetError(msg) from error
-    policy = policy_of(chosen_bits(quantized.graph, table), table)
-    note = share_note(policy, table, budget)
-    if not is_within(policy, table, budget):
-        raise InfeasibleBudgetError(f"MCT's choice is over the budget by our count of costs. {note}")
-    return RivalChoice(policy, sum(images) / batch_size / 3, (*_rules(table, fixed_at), note))
+            policy = ask(part)
+        except InfeasibleBudgetError as error:
+            failed, low = error, part
+        else:
+            used = share(policy)
+            if used <= 1:
+                found.append((policy, part))
+                low = part
+            else:
+                high = part
+        if low >= high:
+            break
+        part = (low + high) / 2 if low else high / used
+    if found:
+        return max(found, key=lambda pair: share(pair[0]))
+    raise failed or InfeasibleBudgetError(f"MCT's choice is over the budget by our count in {_TRIES} attempts.")
 
 
 def policy_of(bits: dict[str, tuple[int, int]], table: LayerTable) -> BitPolicy:
@@ -267,6 +307,27 @@ def _counted_images() -> Iterator[list[int]]:
         yield images
     finally:
         handle.remove()
+
+
+@contextmanager
+def _remembered_metrics() -> Iterator[None]:
+    """Has MCT measure each choice of bits once, however often it searches while it is inside."""
+    name = "model_compression_toolkit.core.common.mixed_precision.sensitivity_eval.sensitivity_evaluation"
+    evaluation = required(name, _PACKAGE).SensitivityEvaluation
+    measure = evaluation.compute_metric
+    known: dict[Any, float] = {}
+
+    def remembered(self: Any, mp_a_cfg: dict[str, Any], mp_w_cfg: dict[str, Any]) -> float:
+        key = (frozenset(mp_a_cfg.items()), frozenset(mp_w_cfg.items()))
+        if key not in known:
+            known[key] = measure(self, mp_a_cfg, mp_w_cfg)
+        return known[key]
+
+    evaluation.compute_metric = remembered
+    try:
+        yield
+    finally:
+        evaluation.compute_metric = measure
 
 
 @contextmanager
