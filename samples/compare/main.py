@@ -23,6 +23,7 @@ import llt_nncf.register  # noqa: F401  before nncf.torch
 
 # isort: split
 
+from cell_files import CellFiles
 from choices import indicator_folder
 from plan import Plan
 from report import write_report
@@ -51,6 +52,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--budgets", nargs="+", help="these budgets of the config only")
     parser.add_argument("--train-samples", type=int, help="so many of the training set only")
     parser.add_argument("--test-samples", type=int, help="so many of the test set only")
+    parser.add_argument("--report-only", action="store_true", help="report what is finished, and do nothing else")
     return parser.parse_args(arguments)
 
 
@@ -105,7 +107,8 @@ def main(arguments: list[str] | None = None) -> Comparison:
     console = Console()
     top1 = float_top1(setting)
     console.print(f"Float model: top-1 {top1:.2f} %. {len(keys)} cells.")
-    cells = run(setting, keys, workers=options.workers, console=console)
+    failed = [] if options.report_only else run(setting, keys, workers=options.workers, console=console)
+    finished = [cell for key in plan.cells() if (cell := CellFiles(out).load(*key))]
     comparison = Comparison(
         about=plan.about,
         command=f"python samples/compare/main.py --config {options.config}",
@@ -117,7 +120,7 @@ def main(arguments: list[str] | None = None) -> Comparison:
         budgets={key: budget.label for key, budget in plan.budgets.items()},
         layers=setting.layers.to_dict(),
         indicators=indicators(setting),
-        cells=cells,
+        cells=[*finished, *failed],
     )
     comparison.save(out / "results.json")
     for path in write_report(comparison, out):

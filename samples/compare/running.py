@@ -28,7 +28,7 @@ def run(setting: Setting, keys: Sequence[Key], *, workers: int, console: Console
     :param keys: (method, budget, seed) of the cells.
     :param workers: Number of processes; each gets its share of the cores.
     :param console: For a line after each piece of work.
-    :return: All cells; those whose work ended with an error are ``failed``, and are done again by the next run.
+    :return: Cells whose work ended with an error; the next run does them again.
     """
     files = CellFiles(setting.out)
     failed: dict[Key, str] = {}
@@ -45,7 +45,7 @@ def run(setting: Setting, keys: Sequence[Key], *, workers: int, console: Console
             untrained = _trainings(files, [key for key in own if key not in failed])
             errors = _do(pool, tasks.train, [same[0] for same in untrained], console)
             failed |= {key: errors[same[0]] for same in untrained for key in same if same[0] in errors}
-    return [Cell(*key, "failed", failed[key]) if key in failed else files.load(*key) for key in keys]
+    return [Cell(*key, "failed", reason) for key, reason in failed.items()]
 
 
 def _indicators(setting: Setting, keys: Sequence[Key]) -> list[tuple[str, int]]:

@@ -1,0 +1,101 @@
+"""The comparison, small: every stage runs in its own process, what is finished is kept, and the report is there."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PLAN = {
+    "about": ["Digits, a step per stage."],
+    "dataset": "digits",
+    "model": "digits-cnn",
+    "seeds": [0],
+    "compression": {
+        "algorithm": "llt_quantization",
+        "initializer": {"range": {"num_init_samples": 64}, "batchnorm_adaptation": {"num_bn_adaptation_samples": 0}},
+    },
+    "finetuning": {"epochs": 1, "batch_size": 64, "learning_rate": 0.01},
+    "indicators": {"trained": {"max_steps": 1}},
+    "methods": {
+        "uniform": {"label": "Uniform", "kind": "uniform"},
+        "llt": {"label": "LLT", "kind": "indicators", "indicators": "trained"},
+    },
+    "budgets": {
+        "w2a2": {"label": "BitOPs of W2A2", "limits": {"bitops_as": {"weight_bits": 2, "activation_bits": 2}}},
+        "weights-3": {"label": "3 bits per weight", "limits": {"average_weight_bits": 3}, "weight_only": True},
+        "tiny": {"label": "A hundredth of a MiB", "limits": {"weight_mib": 0.001}, "weight_only": True},
+    },
+}
+
+
+def compare(folder: Path, *options: str) -> str:
+    """Runs the sample on 64 images, and returns what it prints."""
+    command = [sys.executable, str(ROOT / "samples" / "compare" / "main.py"), "--config", str(folder / "plan.json")]
+    command += ["--out", str(folder / "out"), "--workers", "1", "--train-samples", "64", "--test-samples", "100"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("compare")
+    (path / "plan.json").write_text(json.dumps(PLAN), "utf-8")
+    compare(path)
+    return path
+
+
+def rows(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with (folder / "out" / "results.csv").open(encoding="utf-8") as file:
+        return {(row["method"], row["budget"]): row for row in csv.DictReader(file)}
+
+
+def test_every_cell_has_its_figures_or_its_reason(folder):
+    found = rows(folder)
+    assert len(found) == 6
+    for (_, budget), row in found.items():
+        if budget == "tiny":
+            assert row["status"] == "infeasible"
+            assert row["reason"]
+            continue
+        assert row["status"] == "done"
+        assert 0 <= float(row["top1"]) <= 100
+        assert float(row["drop"]) == pytest.approx(float(row["float_top1"]) - float(row["top1"]), abs=0.011)
+        assert int(float(row["file_bytes"])) > 10_000
+        assert float(row["finetune_passes"]) == 1
+    # One optimizer step of Algorithm 1: five uniform policies and a sampled one.
+    assert float(found["llt", "w2a2"]["search_passes"]) == 6
+    assert float(found["uniform", "w2a2"]["search_passes"]) == 0
+
+
+def test_methods_that_choose_the_same_bits_share_a_training(folder):
+    found = rows(folder)
+    # At the BitOPs of W2A2 there is no other policy than W2A2.
+    assert found["llt", "w2a2"]["top1"] == found["uniform", "w2a2"]["top1"]
+    assert len(list((folder / "out" / "trainings").iterdir())) == 3
+
+
+def test_what_is_finished_is_kept_and_what_is_missing_is_done_again(folder):
+    trainings = sorted((folder / "out" / "trainings").iterdir())
+    before = {path: path.stat().st_mtime_ns for path in trainings}
+    first = (folder / "out" / "results.csv").read_text("utf-8")
+    seconds = trainings[0].read_text("utf-8")
+    trainings[0].unlink()
+    printed = compare(folder)
+    assert len(re.findall("train (llt|uniform)", printed)) == 1
+    after = {path: path.stat().st_mtime_ns for path in trainings}
+    assert [path for path in trainings if before[path] != after[path]] == trainings[:1]
+    assert json.loads(seconds)["figures"]["top1"] == json.loads(trainings[0].read_text("utf-8"))["figures"]["top1"]
+    assert len(first.splitlines()) == len((folder / "out" / "results.csv").read_text("utf-8").splitlines())
+
+
+def test_the_report_is_written(folder):
+    assert "LLT" in (folder / "out" / "report.html").read_text("utf-8")
+    assert "BitOPs of W2A2" in (folder / "out" / "results.md").read_text("utf-8")
