@@ -22,7 +22,7 @@ Key = tuple[str, str, int]
 
 def run(setting: Setting, keys: Sequence[Key], *, workers: int, console: Console) -> list[Cell]:
     """
-    Chooses the bits of all cells and trains with them, a seed after the other; what is finished is kept.
+    Trains indicators, then chooses bits and trains with them, a seed after the other; what is finished is kept.
 
     :param setting: What is compared, where.
     :param keys: (method, budget, seed) of the cells.
@@ -50,7 +50,8 @@ def run(setting: Setting, keys: Sequence[Key], *, workers: int, console: Console
 
 def _indicators(setting: Setting, keys: Sequence[Key]) -> list[tuple[str, int]]:
     """(Name, seed) of all indicators that the cells need."""
-    return sorted({(setting.plan.methods[method].indicators, seed) for method, _, seed in keys} - {("", keys[0][2])})
+    found = {(setting.plan.methods[method].indicators, seed) for method, _, seed in keys}
+    return sorted((name, seed) for name, seed in found if name)
 
 
 def _choices(files: CellFiles, keys: Sequence[Key]) -> list[tuple[str, int, tuple[str, ...]]]:
