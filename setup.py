@@ -8,7 +8,7 @@ from setuptools import setup
 
 # Read as text: importing the package would need its dependencies before they are installed.
 INIT = Path(__file__).parent / "llt_nncf" / "__init__.py"
-SAMPLES = ["scikit-learn"]
+SAMPLES = ["scikit-learn", "jinja2"]
 
 setup(
     name="llt-nncf",
@@ -35,6 +35,8 @@ setup(
     ],
     extras_require={
         "samples": SAMPLES,
+        # Rivals of samples/compare. MCT wants an older matplotlib than constraints.txt has: give it an environment of its own.
+        "compare": ["diffq-fixed==0.2.4", "model-compression-toolkit>=2.6.1,<2.7", *SAMPLES],
         "tensorboard": ["tensorboard"],
         "dev": ["pytest", "hypothesis", "ruff", "mypy", "tensorboard", *SAMPLES],
     },
