@@ -35,7 +35,7 @@ setup(
     ],
     extras_require={
         "samples": SAMPLES,
-        # Rivals of samples/compare. MCT wants an older matplotlib than constraints.txt has: give it an environment of its own.
+        # Rivals of samples/compare; in an environment of their own, for MCT wants matplotlib below 3.10.
         "compare": ["diffq-fixed==0.2.4", "model-compression-toolkit>=2.6.1,<2.7", *SAMPLES],
         "tensorboard": ["tensorboard"],
         "dev": ["pytest", "hypothesis", "ruff", "mypy", "tensorboard", *SAMPLES],

@@ -206,7 +206,7 @@ def test_start_values_are_lsqs_below_eight_bits_and_cover_the_range_at_eight():
     torch.manual_seed(0)
     net = TinyNet()
     data = batches(2)
-    start_step_sizes(net, quantizer_set(net), data, lambda model, batch: model(batch[0]))
+    start_step_sizes(net, quantizer_set(net), data, lambda model, batch: model(batch[0]), start_values="lsq")
     mean_abs = torch.stack([x.abs().mean() for x, _ in data]).mean()
     for bits in CANDIDATES:
         qmax = 2 ** (bits - 1) - 1
