@@ -63,6 +63,8 @@ class TargetBudget:
         limits = dict(self.limits)
         if "bitops_as" in limits:
             limits["bitops_as"] = (limits["bitops_as"]["weight_bits"], limits["bitops_as"]["activation_bits"])
+        if "without_fixed" in limits:
+            limits["without_fixed"] = tuple(limits["without_fixed"])
         return Budget(**limits)
 
     def table(self, layers: LayerTable) -> LayerTable:
