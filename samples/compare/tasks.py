@@ -3,6 +3,10 @@
 import dataclasses
 import importlib
 import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 import time
 import warnings
 from functools import lru_cache
@@ -35,10 +39,18 @@ _process: dict[str, Setting] = {}
 
 
 def prepare(setting: Setting, num_threads: int) -> None:
-    """Sets up a process: the setting stays in it, with its data."""
+    """Sets up a process: the setting stays in it, with its data, and it ends when the one that started it is gone."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     nncf.set_log_level(logging.WARNING)
     torch.set_num_threads(num_threads)
     _process["setting"] = setting
+
+
+def _end_with_parent() -> None:
+    # Else a comparison that was killed would leave workers that train on, beside those of the next run.
+    parent = multiprocessing.parent_process()
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def train_indicators(name: str, seed: int) -> str:

@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[3]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 PLAN = {
     "about": ["Digits, a step per stage."],
     "dataset": "digits",
@@ -34,12 +36,15 @@ PLAN = {
 }
 
 
-def compare(folder: Path, *options: str) -> str:
-    """Runs the sample on 64 images, and returns what it prints."""
-    command = [sys.executable, str(ROOT / "samples" / "compare" / "main.py"), "--config", str(folder / "plan.json")]
-    command += ["--out", str(folder / "out"), "--workers", "1", "--train-samples", "64", "--test-samples", "100"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=300)
+def command(folder: Path, out: str = "out") -> list[str]:
+    """The sample on 64 images."""
+    sample = [sys.executable, str(ROOT / "samples" / "compare" / "main.py"), "--config", str(folder / "plan.json")]
+    return [*sample, "--out", str(folder / out), "--workers", "1", "--train-samples", "64", "--test-samples", "100"]
+
+
+def compare(folder: Path) -> str:
+    """Runs the sample, and returns what it prints."""
+    done = subprocess.run(command(folder), env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 
@@ -99,3 +104,25 @@ def test_what_is_finished_is_kept_and_what_is_missing_is_done_again(folder):
 def test_the_report_is_written(folder):
     assert "LLT" in (folder / "out" / "report.html").read_text("utf-8")
     assert "BitOPs of W2A2" in (folder / "out" / "results.md").read_text("utf-8")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children of a process are read from /proc")
+def test_workers_end_with_the_run_that_started_them(folder):
+    run = subprocess.Popen(
+        command(folder, "killed"), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+    log = folder / "killed" / "indicators" / "trained-s0" / "importance.jsonl"
+    wait_until(log.exists)  # written by a worker, at its first step
+    workers = [Path("/proc") / pid for pid in children.read_text().split()]
+    run.kill()
+    run.wait()
+    assert workers
+    wait_until(lambda: not any(worker.exists() for worker in workers))
+
+
+def wait_until(condition) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
