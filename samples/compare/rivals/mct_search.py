@@ -36,7 +36,7 @@ from .choice import share_note
 
 _PACKAGE = "model-compression-toolkit"
 _OTHER_ACTIVATION_BITS = 8
-_CALIBRATION_BATCHES = 4
+_CALIBRATION_BATCHES = 2
 _METRIC_IMAGES = 128
 _TRIES = 6
 
