@@ -91,7 +91,7 @@ class LltConfig:
     activations: GroupRules = GroupRules()
     overflow_fix: str = "disable"
     budget: Budget | None = None
-    alpha: float | str = 1.0
+    alpha: float | str = "auto"
     search_time_limit_s: float = 60.0
     search: SearchConfig = SearchConfig()
     importance: ImportanceConfig = ImportanceConfig()

@@ -35,7 +35,7 @@ class Method:
     label: str
     kind: str
     indicators: str = ""
-    alpha: float | str = 1.0
+    alpha: float | str = "auto"
     order: str = "as_trained"
     rival: str = ""
     budgets: tuple[str, ...] = ()
