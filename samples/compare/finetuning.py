@@ -11,6 +11,8 @@ from setting import Setting
 from setting import channels_last
 from torch import nn
 
+from llt_nncf.export import export_onnx
+
 _LOSS_EVERY = 10
 
 
@@ -26,11 +28,16 @@ def fine_tune_policy(setting: Setting, policy_path: Path, seed: int) -> tuple[di
     ctrl, model = setting.compress(section, seed)
     start_top1 = setting.top1(model)
     figures, losses = train(setting, model, seed, ctrl)
+    return {"start_top1": start_top1, **figures, "file_bytes": exported_bytes(ctrl, setting)}, losses
+
+
+def exported_bytes(ctrl: Any, setting: Setting) -> int:
+    """Returns the size of the ONNX file of a compressed model, with every weight at its bits."""
+    images, _ = next(iter(setting.loader(0)))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        ctrl.export_model(str(file))
-        file_bytes = file.stat().st_size
-    return {"start_top1": start_top1, **figures, "file_bytes": file_bytes}, losses
+        export_onnx(ctrl.strip(), images[:1], file, policy=ctrl.policy, packed=True)
+        return file.stat().st_size
 
 
 def train(setting: Setting, model: nn.Module, seed: int, ctrl: Any = None) -> tuple[dict[str, float], dict[int, float]]:
