@@ -11,8 +11,8 @@ def balanced_alpha(indicators: IndicatorTable) -> float:
     Returns the factor at which the weights' indicators, averaged over their bit-widths, sum up to the activations'.
 
     Step sizes of weights and of activations are in unrelated units; unweighted, the larger kind, normally the
-    activations', gets more of the bits. ResNet-20 on CIFAR-10 at the BitOPs of W3A3 then gets 2 bits for all weights, and
-    is 1.8 points worse than with balanced ones after an epoch (docs/results). On the ResNet-50 indicators that the
+    activations', gets more of the bits. ResNet-20 on CIFAR-10 at the BitOPs of W3A3 then gets 2 bits for all weights,
+    and is 1.8 points worse than with balanced ones after an epoch (docs/results). On the ResNet-50 indicators that the
     LIMPQ authors published the balance is 2.86, where they chose 2 by hand.
 
     :param indicators: Only what is searched counts.
