@@ -58,7 +58,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def machine() -> dict[str, Any]:
     """Returns what figures of cost depend on."""
-    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")  # Linux; elsewhere the platform knows
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = names[0] if names else platform.processor() or platform.machine()
     return {"processor": processor, "cores": os.cpu_count(), "system": platform.system(), "device": "cpu"}
 
 
