@@ -108,9 +108,7 @@ def test_the_report_is_written(folder):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children of a process are read from /proc")
 def test_workers_end_with_the_run_that_started_them(folder):
-    run = subprocess.Popen(
-        command(folder, "killed"), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+    run = subprocess.Popen(command(folder, "killed"), env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
     log = folder / "killed" / "indicators" / "trained-s0" / "importance.jsonl"
     wait_until(log.exists)  # written by a worker, at its first step
