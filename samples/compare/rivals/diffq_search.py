@@ -195,7 +195,7 @@ def train(
     if target_mib < least:
         msg = f"target_mib={target_mib}: {total} weights at DiffQ's fewest {_MIN_BITS} bits take {least:.5f} MiB."
         raise InfeasibleBudgetError(msg)
-    trained = copy.deepcopy(model)
+    trained = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # DiffQ takes views of the weights
     steps = epochs * len(loader)
     with seeded(seed):
         optimizer = torch.optim.SGD(trained.parameters(), lr=lr, momentum=0.9, nesterov=True)
