@@ -7,6 +7,7 @@ from llt_nncf.config.llt_config import ALGORITHM_NAME as ALGORITHM_NAME
 from llt_nncf.config.llt_config import ImportanceConfig as ImportanceConfig
 from llt_nncf.config.llt_config import LltConfig as LltConfig
 from llt_nncf.config.llt_config import SearchConfig as SearchConfig
+from llt_nncf.config.llt_config import budget_of_section as budget_of_section
 from llt_nncf.config.llt_config import faults_of_device as faults_of_device
 from llt_nncf.config.nncf_keys import NNCF_PROPERTIES as NNCF_PROPERTIES
 from llt_nncf.config.quantizer_rules import GroupRules as GroupRules

@@ -129,7 +129,7 @@ class LltConfig:
             own = {"candidate_bits": range(2, _CPU_WEIGHT_BITS + 1), "fixed_bits": _CPU_WEIGHT_BITS, **own}
             faults += _faults_for_cpu(own)
         if "budget" in own:
-            own["budget"] = _budget(own["budget"])
+            own["budget"] = budget_of_section(own["budget"])
         elif "policy" not in own:
             faults.append(
                 'compression.budget: missing; give for example {"bitops_as": {"weight_bits": 3, "activation_bits": 3}}.'
@@ -202,7 +202,13 @@ def _faults_for_cpu(section: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _budget(limits: Mapping[str, Any]) -> Budget:
+def budget_of_section(limits: Mapping[str, Any]) -> Budget:
+    """
+    Returns the limits of a ``budget`` section; the tables that it names are loaded.
+
+    :raises ArtifactError: If a table is missing or malformed.
+    :raises BudgetError: If there is no limit, or one makes no sense.
+    """
     values = dict(limits)
     if "bitops_as" in values:
         values["bitops_as"] = (values["bitops_as"]["weight_bits"], values["bitops_as"]["activation_bits"])

@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.utils.data import Dataset
+from torch.utils.data import Subset
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 from torchvision.datasets import ImageFolder
@@ -123,6 +124,13 @@ def load_dataset(
     if image_size not in (None, info.sample_shape[-1]):
         raise ValueError(f"image_size={image_size}: {name} has images of size {info.sample_shape[-1]} only.")
     return train, test, info
+
+
+def evenly_spread(dataset: Dataset, count: int | None) -> Dataset:
+    """Returns ``count`` samples, or all; evenly spread, because those of a folder are in the order of their classes."""
+    if count is None or count >= len(dataset):
+        return dataset
+    return Subset(dataset, torch.linspace(0, len(dataset) - 1, count).long().tolist())
 
 
 def _digits(_: object) -> tuple[Dataset, Dataset, DatasetInfo]:

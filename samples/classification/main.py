@@ -22,6 +22,7 @@ from checkpoint import Checkpoint
 from comparison import float_row
 from comparison import print_rows
 from comparison import quantized_row
+from datasets import evenly_spread
 from datasets import load_dataset
 from models import build_model
 from nncf import NNCFConfig
@@ -31,7 +32,6 @@ from rich.console import Console
 from torch import Tensor
 from torch import nn
 from torch.utils.data import DataLoader
-from torch.utils.data import Subset
 
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
@@ -150,10 +150,8 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     train_set, test_set, info = load_dataset(options.dataset, options.data, image_size=options.image_size)
     generator = torch.Generator().manual_seed(options.seed)
     train_loader = DataLoader(train_set, options.batch_size, shuffle=True, drop_last=True, generator=generator)
-    # Evenly spread, because the samples of a folder are in the order of their classes.
-    count = min(options.validation_samples, len(test_set))
-    chosen = torch.linspace(0, len(test_set) - 1, count).long().tolist()
-    validation = next(iter(DataLoader(Subset(test_set, chosen), batch_size=count)))
+    chosen = evenly_spread(test_set, options.validation_samples)
+    validation = next(iter(DataLoader(chosen, batch_size=len(chosen))))
     default_model = {"digits": "digits-cnn", "imagefolder": "resnet18"}.get(options.dataset, "resnet20")
     model = build_model(
         options.model or default_model,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from plan import Method
 from plan import TargetBudget
+from results import Cell
+from rivals.choice import is_within
 from setting import Setting
 
 from llt_nncf.allocation import allocate_bits
@@ -36,8 +38,8 @@ class SearchCost:
     :param passes: Of one batch forward and backward; one forward pass counts as a third.
     """
 
-    seconds: float
-    passes: float
+    seconds: float = 0.0
+    passes: float = 0.0
 
 
 def train_indicators(setting: Setting, name: str, seed: int) -> SearchCost:
@@ -46,12 +48,7 @@ def train_indicators(setting: Setting, name: str, seed: int) -> SearchCost:
     cost_path = folder / "cost.json"
     if not cost_path.exists():
         start = time.process_time()
-        section = {
-            "importance": {**setting.plan.indicators[name], "seed": seed},
-            "budget": {"bitops_as": {"weight_bits": 8, "activation_bits": 8}},
-            "artifacts_dir": str(folder),
-        }
-        setting.compress(section, seed)
+        setting.write_indicators({**setting.plan.indicators[name], "seed": seed}, folder, seed)
         log = folder / "importance.jsonl"
         passes = sum(map(len, TrainingCurves.load(log).losses.values())) if log.exists() else 0
         save_json(cost_path, _COST_SCHEMA, {"seconds": time.process_time() - start, "passes": passes})
@@ -128,7 +125,7 @@ def choose_uniform(layers: LayerTable, budget: TargetBudget) -> BitPolicy:
         for weight_bits in UNIFORM_BITS
         for activation_bits in ((8,) if budget.weight_only else UNIFORM_BITS)
     ]
-    fitting = [policy for policy in policies if meets(policy, budget, layers)]
+    fitting = [policy for policy in policies if is_within(policy, layers, budget.budget)]
     if not fitting:
         msg = f"No uniform policy meets the budget {budget.label!r}."
         raise InfeasibleBudgetError(msg)
@@ -141,13 +138,18 @@ def choose_uniform(layers: LayerTable, budget: TargetBudget) -> BitPolicy:
     return max(fitting, key=rank)
 
 
-def meets(policy: BitPolicy, budget: TargetBudget, layers: LayerTable) -> bool:
-    """Whether ``policy`` costs no more than the budget allows."""
-    return all(
-        sum(limit.cost(layer, *policy.bits[layer.name]) for layer in layers.layers) <= limit.limit
-        for limit in budget.budget.limits(layers)
-    )
+def with_policy(setting: Setting, cell: Cell, policy: BitPolicy, cost: SearchCost) -> Cell:
+    """Returns the cell with the policy's bits and what they cost."""
+    total = PolicyCost.from_policy(policy, setting.layers_of_any_bits)
+    figures = {
+        "gbitops": total.gbitops,
+        "weight_mib": total.weight_mib,
+        "search_seconds": cost.seconds,
+        "search_passes": cost.passes,
+    }
+    return dataclasses.replace(cell, bits=dict(policy.bits), figures=figures)
 
 
 def indicator_folder(setting: Setting, name: str, seed: int) -> Path:
+    """Returns where the indicators of a seed are kept."""
     return setting.out / "indicators" / f"{name}-s{seed}"

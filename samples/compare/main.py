@@ -32,6 +32,7 @@ from rich.console import Console
 from running import run
 from setting import Setting
 
+from llt_nncf.artifacts.indicator_table import INDICATORS_SCHEMA
 from llt_nncf.artifacts.json_file import load_json
 from llt_nncf.artifacts.json_file import save_json
 
@@ -88,7 +89,7 @@ def indicators(setting: Setting) -> dict[str, Any]:
     """Returns the indicators of the first seed."""
     seed = setting.plan.seeds[0]
     return {
-        name: load_json(path, "llt_nncf.indicators/1")
+        name: load_json(path, INDICATORS_SCHEMA)
         for name in setting.plan.indicators
         if (path := indicator_folder(setting, name, seed) / "indicators.json").exists()
     }

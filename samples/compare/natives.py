@@ -3,6 +3,8 @@
 import dataclasses
 import time
 
+from choices import SearchCost
+from choices import with_policy
 from finetuning import train
 from plan import TargetBudget
 from results import Cell
@@ -12,7 +14,6 @@ from rivals.choice import limits_by_kind
 from setting import Setting
 from torch import nn
 
-from llt_nncf.cost import PolicyCost
 from llt_nncf.cost.layer_cost import MIB_BITS
 from llt_nncf.errors import InfeasibleBudgetError
 
@@ -33,13 +34,12 @@ def train_natively(setting: Setting, name: str, cell: Cell) -> Cell:
 def _nncf_int8(setting: Setting, cell: Cell, _: TargetBudget) -> Cell:
     """NNCF's own 8-bit quantizers, fine-tuned by the loop of all methods."""
     policy = nncf_int8.int8_policy(setting.layers_of_any_bits)
-    cost = PolicyCost.from_policy(policy, setting.layers_of_any_bits)
     model, ctrl = nncf_int8.int8_model(setting.float_model(), setting.loader(cell.seed))
     start_top1 = setting.top1(model)
     trained, losses = train(setting, model, cell.seed, ctrl)
-    costs = {"gbitops": cost.gbitops, "weight_mib": cost.weight_mib, "search_seconds": 0.0, "search_passes": 0.0}
-    figures = {**costs, "start_top1": start_top1, **trained}
-    return dataclasses.replace(cell, figures=figures, bits=dict(policy.bits), losses=losses)
+    chosen = with_policy(setting, cell, policy, SearchCost())
+    figures = {**chosen.figures, "start_top1": start_top1, **trained}
+    return dataclasses.replace(chosen, figures=figures, losses=losses)
 
 
 def _diffq(setting: Setting, cell: Cell, budget: TargetBudget) -> Cell:

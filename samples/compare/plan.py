@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.config import budget_of_section
 from llt_nncf.cost import Budget
 from llt_nncf.errors import ConfigError
 
@@ -60,12 +61,7 @@ class TargetBudget:
     @property
     def budget(self) -> Budget:
         """The limits as the search takes them."""
-        limits = dict(self.limits)
-        if "bitops_as" in limits:
-            limits["bitops_as"] = (limits["bitops_as"]["weight_bits"], limits["bitops_as"]["activation_bits"])
-        if "without_fixed" in limits:
-            limits["without_fixed"] = tuple(limits["without_fixed"])
-        return Budget(**limits)
+        return budget_of_section(self.limits)
 
     def table(self, layers: LayerTable) -> LayerTable:
         """Returns the layers with the candidates that are left here."""

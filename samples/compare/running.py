@@ -35,11 +35,10 @@ def run(setting: Setting, keys: Sequence[Key], *, workers: int, console: Console
     threads = max(1, (os.cpu_count() or 1) // workers)
     # Not forked: threads of OpenMP do not survive that.
     with ProcessPoolExecutor(workers, get_context("spawn"), tasks.prepare, (setting, threads)) as pool:
+        # Once, before the cells that share them, and of all seeds together: no worker waits for the last of each seed.
+        _do(pool, tasks.train_indicators, _indicators(setting, keys), console)
         for seed in dict.fromkeys(seed for _, _, seed in keys):
             own = [key for key in keys if key[2] == seed]
-            _do(
-                pool, tasks.train_indicators, _indicators(setting, own), console
-            )  # once, before the cells that share it
             for (method, _, budgets), reason in _do(pool, tasks.choose, _choices(files, own), console).items():
                 failed |= {(method, budget, seed): reason for budget in budgets}
             untrained = _trainings(files, [key for key in own if key not in failed])

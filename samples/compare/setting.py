@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from datasets import DatasetInfo
+from datasets import evenly_spread
 from datasets import load_dataset
 from models import build_model
 from nncf import NNCFConfig
@@ -19,7 +20,6 @@ from torch import Tensor
 from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset
-from torch.utils.data import Subset
 
 from llt_nncf.artifacts import LayerTable
 
@@ -50,7 +50,7 @@ class Setting:
     @cached_property
     def _datasets(self) -> tuple[Dataset, Dataset, DatasetInfo]:
         train, test, info = load_dataset(self.plan.dataset, self.data)
-        return _spread(train, self.train_samples), _spread(test, self.test_samples), info
+        return evenly_spread(train, self.train_samples), evenly_spread(test, self.test_samples), info
 
     def loader(self, seed: int) -> DataLoader:
         """Returns the training set in batches; order and variation depend on ``seed`` alone."""
@@ -87,14 +87,17 @@ class Setting:
         config = register_default_init_args(config, self.loader(seed), criterion=nn.CrossEntropyLoss())
         return create_compressed_model(self.float_model(), config, dump_graphs=False)
 
+    def write_indicators(self, importance: dict[str, Any], folder: Path, seed: int) -> None:
+        """Leaves the layers and their indicators in ``folder``; the budget is one that every policy meets."""
+        budget = {"bitops_as": {"weight_bits": 8, "activation_bits": 8}}
+        self.compress({"importance": importance, "budget": budget, "artifacts_dir": str(folder)}, seed)
+
     @cached_property
     def layers(self) -> LayerTable:
         """The layers with the candidates of the plan; made once, and kept in a file."""
         path = self.out / "layers" / "layers.json"
         if not path.exists():
-            importance = {"indicator": "statistics"}
-            budget = {"bitops_as": {"weight_bits": 8, "activation_bits": 8}}
-            self.compress({"importance": importance, "budget": budget, "artifacts_dir": str(path.parent)}, seed=0)
+            self.write_indicators({"indicator": "statistics"}, path.parent, seed=0)
         return LayerTable.load(path)
 
     @cached_property
@@ -118,10 +121,3 @@ class Setting:
 def channels_last(images: Tensor) -> Tensor:
     """Returns a batch in the memory format of the model."""
     return images.contiguous(memory_format=torch.channels_last)
-
-
-def _spread(dataset: Dataset, count: int | None) -> Dataset:
-    """``count`` samples, evenly spread, because the samples of a folder are in the order of their classes."""
-    if count is None or count >= len(dataset):
-        return dataset
-    return Subset(dataset, torch.linspace(0, len(dataset) - 1, count).long().tolist())

@@ -27,8 +27,6 @@ from rivals import mct_search
 from setting import Setting
 from torch import nn
 
-from llt_nncf.artifacts import BitPolicy
-from llt_nncf.cost import PolicyCost
 from llt_nncf.errors import InfeasibleBudgetError
 from llt_nncf.errors import MissingDependencyError
 
@@ -97,10 +95,10 @@ def _chosen(setting: Setting, cell: Cell) -> Cell:
     if method.kind == "rival":
         return _chosen_by_rival(setting, method.rival, cell)
     if method.kind == "uniform":
-        policy, cost = choices.choose_uniform(setting.layers_of_any_bits, budget), choices.SearchCost(0.0, 0.0)
+        policy, cost = choices.choose_uniform(setting.layers_of_any_bits, budget), choices.SearchCost()
     else:
         policy, cost = choices.choose_by_indicators(setting, method, budget, cell.seed)
-    return _with_policy(setting, cell, policy, cost)
+    return choices.with_policy(setting, cell, policy, cost)
 
 
 def _chosen_by_rival(setting: Setting, name: str, cell: Cell) -> Cell:
@@ -121,7 +119,7 @@ def _chosen_by_rival(setting: Setting, name: str, cell: Cell) -> Cell:
         )
         policy, notes = choice.policy, choice.notes
         cost = choices.SearchCost(time.process_time() - start, choice.passes)
-    return dataclasses.replace(_with_policy(setting, cell, policy, cost), reason=" ".join(notes))
+    return dataclasses.replace(choices.with_policy(setting, cell, policy, cost), reason=" ".join(notes))
 
 
 @lru_cache
@@ -133,15 +131,3 @@ def _hawq_answers(weight_only: bool, seed: int) -> tuple[list[hawq_search.Answer
         setting.float_model(), table, setting.loader(seed), nn.CrossEntropyLoss(), seed=seed
     )
     return answers, choices.SearchCost(time.process_time() - start, passes)
-
-
-def _with_policy(setting: Setting, cell: Cell, policy: BitPolicy, cost: choices.SearchCost) -> Cell:
-    """The cell with the policy's bits and what they cost."""
-    total = PolicyCost.from_policy(policy, setting.layers_of_any_bits)
-    figures = {
-        "gbitops": total.gbitops,
-        "weight_mib": total.weight_mib,
-        "search_seconds": cost.seconds,
-        "search_passes": cost.passes,
-    }
-    return dataclasses.replace(cell, bits=dict(policy.bits), figures=figures)

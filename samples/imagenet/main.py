@@ -27,6 +27,7 @@ import nncf
 import torch
 import torchvision
 from checkpoint import Checkpoint
+from datasets import evenly_spread
 from datasets import load_dataset
 from dry_run import CLASSES
 from dry_run import TimedLoss
@@ -173,10 +174,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if distributed.is_initialized():
         distributed.destroy_process_group()
     if RANK == 0:
-        # Evenly spread, because the images of a folder are in the order of their classes.
-        count = min(options.validation_samples, len(val_set))
-        chosen = torch.linspace(0, len(val_set) - 1, count).long().tolist()
-        images = next(iter(DataLoader(Subset(val_set, chosen), batch_size=count)))
+        chosen = evenly_spread(val_set, options.validation_samples)
+        images = next(iter(DataLoader(chosen, batch_size=len(chosen))))
         result["report"] = deploy(ctrl, float_model.cpu(), *images, options.out, latency_rounds=options.latency_rounds)
         print_report(result["report"], Console())
     return result

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.cost import Budget
 from llt_nncf.cost import Limit
+from llt_nncf.cost import layer_bitops
+from llt_nncf.cost import layer_weight_bits
 from llt_nncf.errors import InfeasibleBudgetError
 from llt_nncf.errors import MissingDependencyError
 
@@ -106,19 +109,34 @@ def limits_by_kind(rival: str, table: LayerTable, budget: Budget) -> dict[str, i
             allowed = ", ".join((*_BITOPS, *_SIZES))
             msg = f"{rival} has no rule for a limit on {limit.name}; it can be asked for {allowed}."
             raise InfeasibleBudgetError(msg)
-        most = limit.limit + _left_out(limit, table, budget, kind)
+        most = limit.limit + (_of_fixed_layers(table, kind) if limit.name in budget.without_fixed else 0)
         result[kind] = min(result.get(kind, most), most)
     return result
 
 
-def _left_out(limit: Limit, table: LayerTable, budget: Budget, kind: str) -> int:
-    """What the fixed layers cost where the limit does not count them."""
-    if limit.name not in budget.without_fixed:
-        return 0
-    return sum(
-        layer.macs * layer.weight_bits[0] * layer.activation_bits[0]
-        if kind == "bitops"
-        else layer.weight_count * layer.weight_bits[0]
-        for layer in table.layers
-        if layer.is_fixed
-    )
+def _of_fixed_layers(table: LayerTable, kind: str) -> int:
+    cost = {"bitops": layer_bitops, "weight_bits": layer_weight_bits}[kind]
+    return sum(cost(row, row.weight_bits[0], row.activation_bits[0]) for row in table.layers if row.is_fixed)
+
+
+def policy_in_table(bits: Mapping[str, tuple[int, int]], table: LayerTable, provenance: Mapping[str, Any]) -> BitPolicy:
+    """
+    A rival's bits in our table: what is fixed keeps its own, and layers that share an activation quantizer get the most
+    bits that the rival gave to one of them.
+
+    :param bits: Layer name to (weight bits, activation bits); fixed layers may be left out.
+    :param table: The layers.
+    :param provenance: Of the policy.
+    :raises ArtifactError: If the table does not have such a candidate.
+    """
+    shared = {
+        group: max((bits[layer.name][1] for layer in layers if layer.name in bits), default=0)
+        for group, layers in table.groups.items()
+    }
+    own = {}
+    for layer in table.layers:
+        weight_bits, _ = bits.get(layer.name, (layer.weight_bits[0], 0))
+        own[layer.name] = layer.uniform_bits(weight_bits, shared[layer.activation_group])
+    policy = BitPolicy(own, provenance)
+    policy.check(table)
+    return policy

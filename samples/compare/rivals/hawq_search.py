@@ -45,6 +45,7 @@ from llt_nncf.errors import InfeasibleBudgetError
 from .choice import RivalChoice
 from .choice import is_within
 from .choice import largest_share
+from .choice import policy_in_table
 from .choice import seeded
 from .choice import share_note
 
@@ -120,21 +121,8 @@ def best_answer(found: Sequence[Answer], table: LayerTable, budget: Budget) -> t
 
 
 def policy_of(answer: Answer, table: LayerTable) -> BitPolicy:
-    """
-    The answer in our table: what is fixed keeps its bits, and layers that share an activation quantizer get the most
-    bits that HAWQ gave to one of them.
-    """
-    shared = {
-        group: max((answer.bits[layer.name][1] for layer in layers if layer.name in answer.bits), default=0)
-        for group, layers in table.groups.items()
-    }
-    bits = {}
-    for layer in table.layers:
-        weight_bits, _ = answer.bits.get(layer.name, (layer.weight_bits[0], 0))
-        bits[layer.name] = layer.uniform_bits(weight_bits, shared[layer.activation_group])
-    policy = BitPolicy(bits, {"rival": "hawq", "compression_ratio": answer.ratio})
-    policy.check(table)
-    return policy
+    """The answer in our table."""
+    return policy_in_table(answer.bits, table, {"rival": "hawq", "compression_ratio": answer.ratio})
 
 
 def answers(

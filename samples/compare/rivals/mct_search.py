@@ -30,6 +30,7 @@ from llt_nncf.errors import InfeasibleBudgetError
 from .choice import RivalChoice
 from .choice import largest_share
 from .choice import limits_by_kind
+from .choice import policy_in_table
 from .choice import required
 from .choice import seeded
 from .choice import share_note
@@ -121,21 +122,8 @@ def nearest_below(ask: Callable[[float], BitPolicy], share: Callable[[BitPolicy]
 
 
 def policy_of(bits: dict[str, tuple[int, int]], table: LayerTable) -> BitPolicy:
-    """
-    MCT's bits in our table: what is fixed keeps its own, and layers that share an activation quantizer get the most
-    bits that MCT gave to one of them.
-
-    :param bits: Layer name to (weight bits, activation bits).
-    :param table: The layers.
-    :raises ArtifactError: If the table does not have such a candidate.
-    """
-    shared = {group: max(bits[layer.name][1] for layer in layers) for group, layers in table.groups.items()}
-    own = {
-        layer.name: layer.uniform_bits(bits[layer.name][0], shared[layer.activation_group]) for layer in table.layers
-    }
-    policy = BitPolicy(own, {"rival": "mct"})
-    policy.check(table)
-    return policy
+    """MCT's bits, of every layer, in our table."""
+    return policy_in_table(bits, table, {"rival": "mct"})
 
 
 def chosen_bits(graph: Any, table: LayerTable) -> dict[str, tuple[int, int]]:
