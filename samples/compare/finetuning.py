@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from plan import Finetuning
 from setting import POLICY_BITS
 from setting import Setting
 from setting import channels_last
+from soft_targets import SoftTargetLoss
+from soft_targets import SoftTargets
 from torch import nn
+from torch.utils.data import DataLoader
 
 from llt_nncf.export import export_onnx
 
@@ -50,9 +54,8 @@ def train(setting: Setting, model: nn.Module, seed: int, ctrl: Any = None) -> tu
     :return: ``top1``, ``finetune_seconds`` and ``finetune_passes``; and the mean loss of every ten steps.
     """
     plan = setting.plan.finetuning
-    loader = setting.loader(seed)
+    loader, criterion = batches_and_loss(setting, seed)
     torch.manual_seed(seed)
-    criterion = nn.CrossEntropyLoss(label_smoothing=plan.label_smoothing)
     optimizer = torch.optim.SGD(model.parameters(), lr=plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.epochs * len(loader))
     model.train()
@@ -72,4 +75,18 @@ def train(setting: Setting, model: nn.Module, seed: int, ctrl: Any = None) -> tu
             if step % _LOSS_EVERY == 0:
                 losses[step], recent = recent / _LOSS_EVERY, 0.0
     seconds = time.process_time() - start
-    return {"top1": setting.top1(model), "finetune_seconds": seconds, "finetune_passes": step}, losses
+    return {"top1": setting.top1(model), "finetune_seconds": seconds, "finetune_passes": passes(plan, step)}, losses
+
+
+def batches_and_loss(setting: Setting, seed: int) -> tuple[DataLoader | SoftTargets, nn.Module]:
+    """Returns what the plan's fine-tuning runs over, and the loss of (outputs, targets) for it."""
+    plan, loader = setting.plan.finetuning, setting.loader(seed)
+    if plan.distillation_temperature is None:
+        return loader, nn.CrossEntropyLoss(label_smoothing=plan.label_smoothing)
+    temperature = plan.distillation_temperature
+    return SoftTargets(loader, setting.float_model(), temperature), SoftTargetLoss(temperature)
+
+
+def passes(plan: Finetuning, steps: int) -> float:
+    """Returns the passes of so many steps; the teacher's forward pass counts as a third."""
+    return steps if plan.distillation_temperature is None else steps * 4 / 3

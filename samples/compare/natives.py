@@ -5,6 +5,8 @@ import time
 
 from choices import SearchCost
 from choices import with_policy
+from finetuning import batches_and_loss
+from finetuning import passes
 from finetuning import train
 from plan import TargetBudget
 from results import Cell
@@ -12,7 +14,6 @@ from rivals import diffq_search
 from rivals import nncf_int8
 from rivals.choice import limits_by_kind
 from setting import Setting
-from torch import nn
 
 from llt_nncf.cost.layer_cost import MIB_BITS
 from llt_nncf.errors import InfeasibleBudgetError
@@ -48,13 +49,14 @@ def _diffq(setting: Setting, cell: Cell, budget: TargetBudget) -> Cell:
         msg = "DiffQ quantizes weights only: its activations are floats, so that it has no BitOPs."
         raise InfeasibleBudgetError(msg)
     table, plan = budget.table(setting.layers), setting.plan.finetuning
+    loader, criterion = batches_and_loss(setting, cell.seed)
     start = time.process_time()
     trained = diffq_search.train(
         setting.float_model(),
         table,
         limits_by_kind("DiffQ", table, budget.budget)["weight_bits"] / MIB_BITS,
-        setting.loader(cell.seed),
-        nn.CrossEntropyLoss(label_smoothing=plan.label_smoothing),
+        loader,
+        criterion,
         seed=cell.seed,
         epochs=plan.epochs,
         lr=plan.learning_rate,
@@ -64,7 +66,7 @@ def _diffq(setting: Setting, cell: Cell, budget: TargetBudget) -> Cell:
         "search_seconds": 0.0,
         "search_passes": 0.0,
         "finetune_seconds": time.process_time() - start,
-        "finetune_passes": trained.passes,
+        "finetune_passes": passes(plan, trained.passes),
         "top1": setting.top1(trained.model),
     }
     reason = "Weights alone, in groups of 8 with bits of their own; activations are floats."

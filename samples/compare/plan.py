@@ -79,7 +79,8 @@ class Finetuning:
     :param batch_size: Images.
     :param learning_rate: Of SGD with momentum 0.9, at the start of a cosine.
     :param weight_decay: L2 regularisation.
-    :param label_smoothing: Of the cross entropy.
+    :param label_smoothing: Of the cross entropy with the labels.
+    :param distillation_temperature: If given, the float model's outputs, softened by it, take the labels' place.
     """
 
     epochs: int
@@ -87,6 +88,7 @@ class Finetuning:
     learning_rate: float
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
+    distillation_temperature: float | None = None
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,18 @@ def test_trajectory_equals_plain_lsq_with_one_scalar_per_bit_width():
         torch.testing.assert_close(quantizer.step_size(num_bits), plain[num_bits], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(("num_bits", "rate"), [(8, 0.1), (7, 1.0), (2, 1.0)])
+def test_step_sizes_of_8_bits_learn_at_a_tenth_of_lsqs_rate(num_bits: int, rate: float):
+    quantizer = SwitchableQuantizer([num_bits], is_weight=False)
+    quantizer.set_step_size(num_bits, torch.tensor(0.3))
+    plain = quantizer.step_size().detach().requires_grad_()
+    x = values(64)  # one feature in each sample
+    qmax = 2 ** (num_bits - 1) - 1
+    quantizer(x).square().sum().backward()
+    fake_quantize(x, plain, num_bits=num_bits, signed=True, grad_scale=qmax**-0.5).square().sum().backward()
+    torch.testing.assert_close(quantizer.raw_step_sizes.grad[0], rate * plain.grad)
+
+
 def test_state_dict_brings_back_step_sizes_sign_and_active_bits():
     source = started()
     source.num_bits = 3

@@ -1,5 +1,8 @@
 """A network with layers that a rival must find, its table, and data: small enough to count by hand."""
 
+import importlib
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +13,17 @@ from torch.utils.data import TensorDataset
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
 
+ROOT = Path(__file__).parents[3]
 SEARCHED = (6, 5, 4, 3, 2)
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """Imports a module of the sample by its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "samples" / "classification"))
+        patch.syspath_prepend(str(ROOT / "samples" / "compare"))
+        yield importlib.import_module
 
 
 class Small(nn.Module):

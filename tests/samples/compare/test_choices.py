@@ -1,6 +1,5 @@
 """How the comparison chooses bits: uniform policies, controls, and the plan that names them."""
 
-import importlib
 import json
 from pathlib import Path
 
@@ -13,15 +12,6 @@ from llt_nncf.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
 BITS = (6, 5, 4, 3, 2)
-
-
-@pytest.fixture(scope="module")
-def sample():
-    """Imports a module of the sample by its name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "samples" / "classification"))
-        patch.syspath_prepend(str(ROOT / "samples" / "compare"))
-        yield importlib.import_module
 
 
 def layers(bits: tuple[int, ...] = BITS) -> LayerTable:

@@ -1,15 +1,10 @@
 """A comparison that was never run: all its figures are made up, so that its means and spreads can be done by hand."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
-
-SAMPLE = Path(__file__).parents[4] / "samples" / "compare"
 
 SEEDS = (0, 1, 2)
 METHODS = {"uniform": "Uniform", "llt": "LLT, learned", "shuffled": "LLT, shuffled", "rival": 'Rival <b> & "Co" | x'}
@@ -28,14 +23,6 @@ TOP1 = {
     ("rival", "weights-3"): (91.6, 91.7, 91.8),
 }
 BITS = {"w2a2": (2, 2), "w3a3": (3, 3), "weights-3": (3, 8)}
-
-
-@pytest.fixture(scope="module")
-def sample():
-    """Imports a module of the sample, whose modules import each other by their bare names."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SAMPLE))
-        yield importlib.import_module
 
 
 @pytest.fixture(scope="module")
