@@ -25,6 +25,7 @@ import llt_nncf.register  # noqa: F401  before nncf.torch
 
 from cell_files import CellFiles
 from choices import indicator_folder
+from kept_plan import keep_plan
 from plan import Plan
 from report import write_report
 from results import Comparison
@@ -101,6 +102,7 @@ def main(arguments: list[str] | None = None) -> Comparison:
     plan = Plan.load(options.config)
     out = options.out or Path("out") / options.config.stem
     setting = Setting(plan, out, options.data, options.weights, options.train_samples, options.test_samples)
+    keep_plan(setting)
     keys = [
         (method, budget, seed)
         for method, budget, seed in plan.cells()

@@ -1,0 +1,50 @@
+"""What the results in a folder were made with, so that nothing else is mixed with them."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+from setting import Setting
+
+from llt_nncf.artifacts.json_file import load_json
+from llt_nncf.artifacts.json_file import save_json
+from llt_nncf.errors import ConfigError
+
+_SCHEMA = "llt_nncf.comparison_plan/1"
+_FOR_THE_READER = ("about", "label")
+_GROWING = ("methods", "budgets", "indicators")
+
+
+def keep_plan(setting: Setting) -> None:
+    """
+    Writes the plan beside the results, or compares it with the one that they were made with.
+
+    Texts may change, and methods, budgets, indicators and seeds may be added or left out.
+
+    :raises ConfigError: If the results in the folder would not be comparable with those to come; what differs is named.
+    """
+    path = setting.out / "plan.json"
+    samples = {"train_samples": setting.train_samples, "test_samples": setting.test_samples}
+    now = json.loads(json.dumps({**dataclasses.asdict(setting.plan), **samples}))
+    del now["seeds"]
+    before = load_json(path, _SCHEMA) if path.exists() else {}
+    changes = list(_changes(before, now, ""))
+    if changes:
+        msg = (
+            f"{setting.out} has results of another plan: {'; '.join(changes)}. Use another --out, or delete the folder."
+        )
+        raise ConfigError(msg)
+    save_json(path, _SCHEMA, {**now, **{key: {**before.get(key, {}), **now[key]} for key in _GROWING}})
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> Iterator[str]:
+    both = [key for key in now if key in before]
+    keys = both if not where or where.removesuffix(".") in _GROWING else dict.fromkeys([*before, *now])
+    for key in keys:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, f"{where}{key}.")
+        elif old != new and key not in _FOR_THE_READER:
+            yield f"{where}{key} was {old!r} and is {new!r}"
