@@ -41,8 +41,8 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alpha",
         type=lambda text: text if text == "auto" else float(text),
-        default="auto",
-        help="weight of the weights' indicators; auto (default): balanced with the activations'",
+        default=2.0,
+        help="weight of the weights' indicators (default: %(default)s); auto: balanced with the activations'",
     )
     parser.add_argument(
         "--outliers",

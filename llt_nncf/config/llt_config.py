@@ -91,7 +91,7 @@ class LltConfig:
     activations: GroupRules = GroupRules()
     overflow_fix: str = "disable"
     budget: Budget | None = None
-    alpha: float | str = "auto"
+    alpha: float | str = 2.0
     search_time_limit_s: float = 60.0
     search: SearchConfig = SearchConfig()
     importance: ImportanceConfig = ImportanceConfig()

@@ -88,7 +88,7 @@ def section_properties(indicators: Sequence[str]) -> dict[str, Any]:
             "oneOf": [{"enum": ["auto"]}, _NOT_NEGATIVE],
             "description": "Weight of the weights' indicators against the activations' in the search; auto balances "
             "their sums; the paper takes 3, 2 and 1 for ResNet-18, ResNet-50 and MobileNetV1.",
-            "default": "auto",
+            "default": 2.0,
         },
         "search_time_limit_s": {**_POSITIVE, "default": 60.0},
         "search": _object(

@@ -36,7 +36,7 @@ class Method:
     label: str
     kind: str
     indicators: str = ""
-    alpha: float | str = "auto"
+    alpha: float | str = 2.0
     order: str = "as_trained"
     rival: str = ""
     budgets: tuple[str, ...] = ()

@@ -46,7 +46,7 @@ def keep(sample, tmp_path):
             lambda plan: plan["finetuning"].update(distillation_temperature=2.0),
             "finetuning.distillation_temperature was None and is 2.0",
         ),
-        (lambda plan: plan["methods"]["llt"].update(alpha="auto"), "methods.llt.alpha was 1.0 and is 'auto'"),
+        (lambda plan: plan["methods"]["llt"].update(alpha="auto"), "methods.llt.alpha was 2.0 and is 'auto'"),
         (lambda plan: plan["indicators"]["trained"].update(epochs=2), "indicators.trained.epochs was None and is 2"),
         (lambda plan: plan["indicators"]["trained"].clear(), "indicators.trained.max_steps was 1 and is None"),
         (
@@ -81,4 +81,4 @@ def test_texts_seeds_and_further_methods_may_change_and_nothing_is_forgotten(kee
     keep()
     keep(grow)
     with pytest.raises(ConfigError, match=r"methods\.llt\.alpha"):
-        keep(lambda plan: plan["methods"]["llt"].update(alpha=2.0))
+        keep(lambda plan: plan["methods"]["llt"].update(alpha=3.0))
