@@ -24,10 +24,10 @@ from tests.indicators.tiny_net import started_net
 
 
 def plain_fake_quantize(x, step, bits, signed, narrow, samples=1):
-    """LSQ by detaching: round passes gradients through, clamp cuts them, the step's gradient is scaled."""
+    """LSQ by detaching: round passes gradients through, clamp cuts them, that of the step is scaled, more at 8 bits."""
     low = -(2 ** (bits - 1)) + narrow if signed else 0
     high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-    scale = 1.0 / math.sqrt(x.numel() / samples * high)
+    scale = (0.1 if bits == 8 else 1.0) / math.sqrt(x.numel() / samples * high)
     step = (step - step * scale).detach() + step * scale
     v = torch.clamp(x / step, low, high)
     return ((v.round() - v).detach() + v) * step
