@@ -23,7 +23,7 @@ _FLOOR = 1e-8
 
 # Factor on the gradient of 8-bit step sizes: LSQ trains networks of 8 bits at a tenth of the learning rate (Sec. 3). At
 # the rate of the others the gradient of a few clipped weights, 127-fold each, can shrink the range of a small layer by
-# a third in ten steps, and a training of ResNet-20 lost 1.5 points by that (docs/results).
+# a third in ten steps, and a training of ResNet-20 lost 1.7 points by that (docs/results).
 _EIGHT_BIT_RATE = 0.1
 
 
@@ -69,7 +69,7 @@ class SwitchableQuantizer(nn.Module):
         self.register_buffer("_signed", torch.tensor(signed))
         self.register_buffer("_active", torch.tensor(0))
         self.register_buffer("_candidates", torch.tensor(self.candidate_bits))
-        bounds = [
+        bounds = [  # and the rate beside them, for compiled graphs
             [
                 (*integer_range(bits, signed=is_signed, narrow_range=is_weight and bits == 8), _rate(bits))
                 for bits in self.candidate_bits

@@ -29,20 +29,20 @@ def keep_plan(setting: Setting) -> None:
     samples = {"train_samples": setting.train_samples, "test_samples": setting.test_samples}
     now = json.loads(json.dumps({**dataclasses.asdict(setting.plan), **samples}))
     del now["seeds"]
-    before = load_json(path, _SCHEMA) if path.exists() else {}
-    changes = list(_changes(before, now, ""))
+    before = load_json(path, _SCHEMA) if path.exists() else now
+    changes = list(_changes(before, now))
     if changes:
         msg = (
             f"{setting.out} has results of another plan: {'; '.join(changes)}. Use another --out, or delete the folder."
         )
         raise ConfigError(msg)
-    save_json(path, _SCHEMA, {**now, **{key: {**before.get(key, {}), **now[key]} for key in _GROWING}})
+    save_json(path, _SCHEMA, {**now, **{key: {**before[key], **now[key]} for key in _GROWING}})
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> Iterator[str]:
-    both = [key for key in now if key in before]
-    keys = both if not where or where.removesuffix(".") in _GROWING else dict.fromkeys([*before, *now])
-    for key in keys:
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    for key in dict.fromkeys([*before, *now]):
+        if where.removesuffix(".") in _GROWING and not (key in before and key in now):
+            continue
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
             yield from _changes(old, new, f"{where}{key}.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.config import LltConfig
 from llt_nncf.config import budget_of_section
 from llt_nncf.cost import Budget
 from llt_nncf.errors import ConfigError
@@ -26,7 +27,7 @@ class Method:
     :param kind: ``uniform``: the dearest uniform policy in the budget; ``indicators``: our search; ``rival``: bits of
         another tool in our quantizers; ``native``: another tool with quantizers of its own.
     :param indicators: Name in ``Plan.indicators``, of ``indicators``.
-    :param alpha: Of the search.
+    :param alpha: Of the search; the package's default, if not given.
     :param order: Whether the layers keep their indicators: ``shuffled``, drawn by the seed, and ``reversed``, the most
         important layer has those of the least, are controls.
     :param rival: Name of the other tool.
@@ -36,7 +37,7 @@ class Method:
     label: str
     kind: str
     indicators: str = ""
-    alpha: float | str = 2.0
+    alpha: float | str = LltConfig.alpha
     order: str = "as_trained"
     rival: str = ""
     budgets: tuple[str, ...] = ()

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 
@@ -32,7 +31,7 @@ def keep(sample, tmp_path):
             edit(content)
         (tmp_path / "config.json").write_text(json.dumps(content), "utf-8")
         plan = sample("plan").Plan.load(tmp_path / "config.json")
-        setting = sample("setting").Setting(plan, Path(tmp_path / "out"), None, None, **options)
+        setting = sample("setting").Setting(plan, tmp_path / "out", None, None, **options)
         sample("kept_plan").keep_plan(setting)
 
     return keep
