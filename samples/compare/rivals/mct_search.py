@@ -8,9 +8,11 @@ linear layers are searched, and activations behind ReLU where the table searches
 
 import copy
 import logging
+import os
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextlib import redirect_stderr
 from typing import Any
 
 import torch
@@ -320,10 +322,14 @@ def _remembered_metrics() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without MCT's log."""
-    before = logging.root.manager.disable
+    """Without MCT's log and progress bars, and without the output of its solver, which is a process of its own."""
+    before, stdout = logging.root.manager.disable, os.dup(1)
     logging.disable(logging.WARNING)
     try:
-        yield
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+            os.dup2(nowhere.fileno(), 1)
+            yield
     finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
         logging.disable(before)

@@ -109,7 +109,7 @@ def test_a_limit_that_is_never_kept_is_an_error():
 
 # MCT and what it needs warn at import and of their own calls.
 @pytest.mark.filterwarnings("ignore")
-def test_mct_chooses_within_size_and_bitops_or_says_how_to_install_it(small, table, weights_only, loader):
+def test_mct_chooses_within_size_and_bitops_or_says_how_to_install_it(small, table, weights_only, loader, capfd):
     loss = nn.CrossEntropyLoss()
     if not IS_INSTALLED:
         message = r"model-compression-toolkit .*pip install llt_nncf\[compare\]"
@@ -128,5 +128,6 @@ def test_mct_chooses_within_size_and_bitops_or_says_how_to_install_it(small, tab
         assert cost.average_weight_bits > 3.0
         assert choice.passes > 4 / 3
     assert all(torch.equal(before[name], value) for name, value in small.state_dict().items())
+    assert capfd.readouterr() == ("", "")  # neither bars nor its solver's log
     with pytest.raises(InfeasibleBudgetError, match=r"MCT finds no bits within the budget \(average_weight_bits\)"):
         choose(small, weights_only, Budget(average_weight_bits=2.2), loader, loss, seed=0)
