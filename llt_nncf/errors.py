@@ -58,7 +58,7 @@ class MissingInitArgsError(LltError, ValueError):
 
 
 class TrainingDivergedError(LltError, RuntimeError):
-    """The loss of importance training became NaN or infinite."""
+    """The loss of a training became NaN or infinite."""
 
 
 class RankExchangeError(LltError, RuntimeError):

@@ -33,7 +33,7 @@ class CellFiles:
     folder: Path
 
     def save_choice(self, cell: Cell) -> None:
-        """Saves a cell that has its bits, and no accuracy yet unless the method has trained by itself."""
+        """Saves a cell that has its bits or the reason why not, and no accuracy unless the method trains by itself."""
         save_json(self._cell_path(cell.method, cell.budget, cell.seed), _CELL_SCHEMA, asdict(cell))
 
     def load_choice(self, method: str, budget: str, seed: int) -> Cell | None:

@@ -1,5 +1,6 @@
 """The training that every method gets after its choice of bits, and what is measured then."""
 
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from soft_targets import SoftTargets
 from torch import nn
 from torch.utils.data import DataLoader
 
+from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.export import export_onnx
 
 _LOSS_EVERY = 10
@@ -52,6 +54,7 @@ def train(setting: Setting, model: nn.Module, seed: int, ctrl: Any = None) -> tu
     :param seed: Of the order and the variation of the data.
     :param ctrl: NNCF's controller, if there is one.
     :return: ``top1``, ``finetune_seconds`` and ``finetune_passes``; and the mean loss of every ten steps.
+    :raises TrainingDivergedError: If the loss becomes NaN or infinite.
     """
     plan = setting.plan.finetuning
     loader, criterion = batches_and_loss(setting, seed)
@@ -72,6 +75,9 @@ def train(setting: Setting, model: nn.Module, seed: int, ctrl: Any = None) -> tu
             optimizer.step()
             schedule.step()
             step, recent = step + 1, recent + loss.item()
+            if not math.isfinite(recent):
+                msg = f"The loss is {loss.item()} at step {step} of the fine-tuning; lower finetuning.learning_rate."
+                raise TrainingDivergedError(msg)
             if step % _LOSS_EVERY == 0:
                 losses[step], recent = recent / _LOSS_EVERY, 0.0
     seconds = time.process_time() - start

@@ -1,6 +1,7 @@
 """What the results in a folder were made with, so that nothing else is mixed with them."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -13,23 +14,29 @@ from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.errors import ConfigError
 
 _SCHEMA = "llt_nncf.comparison_plan/1"
-_FOR_THE_READER = ("about", "label")
+# A method's budgets, a list, say which cells there are, not what is in them.
+_FREE = ("about", "label", "budgets")
 _GROWING = ("methods", "budgets", "indicators")
 
 
-def keep_plan(setting: Setting) -> None:
+def keep_plan(setting: Setting, *, compare_weights: bool = True) -> None:
     """
     Writes the plan beside the results, or compares it with the one that they were made with.
 
     Texts may change, and methods, budgets, indicators and seeds may be added or left out.
 
+    :param setting: What is compared, where.
+    :param compare_weights: Whether the float model's weights must be the same, which they need not where none are used.
     :raises ConfigError: If the results in the folder would not be comparable with those to come; what differs is named.
     """
     path = setting.out / "plan.json"
     samples = {"train_samples": setting.train_samples, "test_samples": setting.test_samples}
     now = json.loads(json.dumps({**dataclasses.asdict(setting.plan), **samples}))
     del now["seeds"]
+    now["weights_sha256"] = hashlib.sha256(setting.weights.read_bytes()).hexdigest() if setting.weights else None
     before = load_json(path, _SCHEMA) if path.exists() else now
+    if not compare_weights:
+        now["weights_sha256"] = before["weights_sha256"]
     changes = list(_changes(before, now))
     if changes:
         msg = (
@@ -46,5 +53,5 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "")
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
             yield from _changes(old, new, f"{where}{key}.")
-        elif old != new and key not in _FOR_THE_READER:
+        elif old != new and key not in _FREE:
             yield f"{where}{key} was {old!r} and is {new!r}"

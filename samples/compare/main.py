@@ -9,9 +9,7 @@ It can be stopped at any time; the same command goes on, and the report shows wh
 import argparse
 import dataclasses
 import os
-import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,10 @@ import llt_nncf.register  # noqa: F401  before nncf.torch
 from cell_files import CellFiles
 from choices import indicator_folder
 from kept_plan import keep_plan
+from made_with import made_with
 from plan import Plan
 from report import write_report
+from results import Cell
 from results import Comparison
 from rich.console import Console
 from running import run
@@ -36,9 +36,9 @@ from setting import Setting
 from llt_nncf.artifacts.indicator_table import INDICATORS_SCHEMA
 from llt_nncf.artifacts.json_file import load_json
 from llt_nncf.artifacts.json_file import save_json
+from llt_nncf.errors import ConfigError
 
 _FLOAT_SCHEMA = "llt_nncf.comparison_float/1"
-_PACKAGES = ("torch", "nncf", "onnx", "openvino", "onnxruntime", "ortools", "diffq-fixed", "model-compression-toolkit")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -55,27 +55,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--train-samples", type=int, help="so many of the training set only")
     parser.add_argument("--test-samples", type=int, help="so many of the test set only")
     parser.add_argument("--report-only", action="store_true", help="report what is finished, and do nothing else")
-    return parser.parse_args(arguments)
-
-
-def machine() -> dict[str, Any]:
-    """Returns what figures of cost depend on."""
-    info = Path("/proc/cpuinfo")  # Linux; elsewhere the platform knows
-    lines = info.read_text("utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    processor = names[0] if names else platform.processor() or platform.machine()
-    return {"processor": processor, "cores": os.cpu_count(), "system": platform.system(), "device": "cpu"}
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of the packages that take part; those that are not installed are left out."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    options = parser.parse_args(arguments)
+    if options.workers < 1:
+        parser.error("--workers must be at least 1")
+    return options
 
 
 def float_top1(setting: Setting) -> float:
@@ -96,13 +79,18 @@ def indicators(setting: Setting) -> dict[str, Any]:
     }
 
 
-def main(arguments: list[str] | None = None) -> Comparison:
-    """Does what is left of the comparison, writes the report, and returns it."""
-    options = parse(arguments)
-    plan = Plan.load(options.config)
-    out = options.out or Path("out") / options.config.stem
-    setting = Setting(plan, out, options.data, options.weights, options.train_samples, options.test_samples)
-    keep_plan(setting)
+def selected(plan: Plan, options: argparse.Namespace) -> list[tuple[str, str, int]]:
+    """
+    Returns the cells that the options leave.
+
+    :raises ConfigError: If the config does not have what they name, or nothing is left.
+    """
+    for option, known in (("methods", plan.methods), ("budgets", plan.budgets), ("seeds", plan.seeds)):
+        unknown = [name for name in getattr(options, option) or () if name not in known]
+        if unknown:
+            named = ", ".join(map(str, unknown))
+            msg = f"--{option} names {named}; {options.config} has {', '.join(map(str, known))}."
+            raise ConfigError(msg)
     keys = [
         (method, budget, seed)
         for method, budget, seed in plan.cells()
@@ -110,23 +98,37 @@ def main(arguments: list[str] | None = None) -> Comparison:
         and budget in (options.budgets or plan.budgets)
         and seed in (options.seeds or plan.seeds)
     ]
+    if not keys:
+        msg = f"No cell is left: these methods do not run at these budgets, see methods.*.budgets in {options.config}."
+        raise ConfigError(msg)
+    return keys
+
+
+def main(arguments: list[str] | None = None) -> Comparison:
+    """Does what is left of the comparison, writes the report, and returns it."""
+    options = parse(arguments)
+    plan = Plan.load(options.config)
+    out = options.out or Path("out") / options.config.stem
+    setting = Setting(plan, out, options.data, options.weights, options.train_samples, options.test_samples)
+    keys = selected(plan, options)
+    keep_plan(setting, compare_weights=not options.report_only)
     console = Console()
     top1 = float_top1(setting)
     console.print(f"Float model: top-1 {top1:.2f} %. {len(keys)} cells.")
-    failed = [] if options.report_only else run(setting, keys, workers=options.workers, console=console)
-    finished = [cell for key in plan.cells() if (cell := CellFiles(out).load(*key))]
+    provenance = made_with(options, out)
+    failed = {} if options.report_only else run(setting, keys, workers=options.workers, console=console)
+    cells = [Cell(*key, "failed", failed[key]) if key in failed else CellFiles(out).load(*key) for key in plan.cells()]
     comparison = Comparison(
         about=plan.about,
-        command=f"python samples/compare/main.py --config {options.config}",
         config=dataclasses.asdict(plan),
-        machine=machine(),
-        versions=versions(),
+        **provenance,
         float_top1=top1,
         methods={key: method.label for key, method in plan.methods.items()},
         budgets={key: budget.label for key, budget in plan.budgets.items()},
         layers=setting.layers.to_dict(),
         indicators=indicators(setting),
-        cells=[*finished, *failed],
+        planned=plan.cells(),
+        cells=list(filter(None, cells)),
     )
     comparison.save(out / "results.json")
     for path in write_report(comparison, out):

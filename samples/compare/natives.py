@@ -12,6 +12,7 @@ from plan import TargetBudget
 from results import Cell
 from rivals import diffq_search
 from rivals import nncf_int8
+from rivals.choice import is_within
 from rivals.choice import limits_by_kind
 from setting import Setting
 
@@ -32,9 +33,12 @@ def train_natively(setting: Setting, name: str, cell: Cell) -> Cell:
     return natives[name](setting, cell, setting.plan.budgets[cell.budget])
 
 
-def _nncf_int8(setting: Setting, cell: Cell, _: TargetBudget) -> Cell:
+def _nncf_int8(setting: Setting, cell: Cell, budget: TargetBudget) -> Cell:
     """NNCF's own 8-bit quantizers, fine-tuned by the loop of all methods."""
     policy = nncf_int8.int8_policy(setting.layers_of_any_bits)
+    if budget.limits and not is_within(policy, setting.layers_of_any_bits, budget.budget):
+        msg = f"NNCF's int8 has 8 bits everywhere, which does not meet the budget {budget.label!r}."
+        raise InfeasibleBudgetError(msg)
     model, ctrl = nncf_int8.int8_model(setting.float_model(), setting.loader(cell.seed))
     start_top1 = setting.top1(model)
     trained, losses = train(setting, model, cell.seed, ctrl)
@@ -45,16 +49,17 @@ def _nncf_int8(setting: Setting, cell: Cell, _: TargetBudget) -> Cell:
 
 def _diffq(setting: Setting, cell: Cell, budget: TargetBudget) -> Cell:
     """DiffQ's own training, as long as that of all methods; it searches and trains at once."""
-    if not budget.weight_only:
-        msg = "DiffQ quantizes weights only: its activations are floats, so that it has no BitOPs."
-        raise InfeasibleBudgetError(msg)
     table, plan = budget.table(setting.layers), setting.plan.finetuning
+    wanted = limits_by_kind("DiffQ", table, budget.budget)
+    if not budget.weight_only or set(wanted) != {"weight_bits"}:
+        msg = "DiffQ quantizes weights only, to a size: its activations are floats, so that it has no BitOPs."
+        raise InfeasibleBudgetError(msg)
     loader, criterion = batches_and_loss(setting, cell.seed)
     start = time.process_time()
     trained = diffq_search.train(
         setting.float_model(),
         table,
-        limits_by_kind("DiffQ", table, budget.budget)["weight_bits"] / MIB_BITS,
+        wanted["weight_bits"] / MIB_BITS,
         loader,
         criterion,
         seed=cell.seed,

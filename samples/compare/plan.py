@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -12,9 +13,13 @@ from llt_nncf.artifacts import LayerTable
 from llt_nncf.config import LltConfig
 from llt_nncf.config import budget_of_section
 from llt_nncf.cost import Budget
+from llt_nncf.errors import BudgetError
 from llt_nncf.errors import ConfigError
+from llt_nncf.errors import located
 
 KINDS = ("uniform", "indicators", "rival", "native")
+# Kind to the names that ``rival`` may have there.
+RIVALS = {"rival": ("hawq", "mct", "diffq"), "native": ("nncf_int8", "diffq")}
 ORDERS = ("as_trained", "shuffled", "reversed")
 
 
@@ -126,14 +131,15 @@ class Plan:
         :raises ConfigError: If a key is unknown or missing, or a name does not exist; all faults are named.
         """
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        content["about"] = "\n".join(content.get("about", []))
+        about = content.get("about", [])
+        content["about"] = about if isinstance(about, str) else "\n".join(about)
         faults: list[str] = []
         content["finetuning"] = _made(Finetuning, content.get("finetuning", {}), "finetuning", faults)
         for key, kind in (("methods", Method), ("budgets", TargetBudget)):
             rows = {name: _made(kind, row, f"{key}.{name}", faults) for name, row in content.get(key, {}).items()}
             content[key] = rows
         plan = _made(cls, content, "", faults) if not faults else None
-        faults += _unknown_names(plan) if plan else []
+        faults += [*_unknown_names(plan), *_wrong_budgets(plan), *_repeated(plan)] if plan else []
         if faults:
             msg = f"{path}: {'; '.join(faults)}."
             raise ConfigError(msg)
@@ -179,5 +185,32 @@ def _unknown_names(plan: Plan) -> list[str]:
             faults.append(f"{where}.order is {method.order!r}, and must be one of {', '.join(ORDERS)}")
         if method.kind == "indicators" and method.indicators not in plan.indicators:
             faults.append(f"{where}.indicators is {method.indicators!r}; there are {', '.join(plan.indicators)}")
+        if method.kind in RIVALS and method.rival not in RIVALS[method.kind]:
+            faults.append(f"{where}.rival is {method.rival!r}; there are {', '.join(RIVALS[method.kind])}")
         faults += [f"{where}.budgets names {name!r}" for name in method.budgets if name not in plan.budgets]
     return faults
+
+
+def _wrong_budgets(plan: Plan) -> list[str]:
+    faults = []
+    for key, budget in plan.budgets.items():
+        if budget.uniform_bits is None:
+            try:
+                with located(f"budgets.{key}.limits"):
+                    _ = budget.budget
+            except BudgetError as error:
+                faults.append(str(error).rstrip("."))
+    return faults
+
+
+def _repeated(plan: Plan) -> list[str]:
+    """What must be there once: seeds, each of which is a cell, and labels, by which a reader knows what is meant."""
+    values = {"seeds": plan.seeds} | {
+        f"{key}.*.label": [row.label for row in getattr(plan, key).values()] for key in ("methods", "budgets")
+    }
+    return [
+        f"{where} has {value!r} more than once"
+        for where, own in values.items()
+        for value, count in Counter(own).items()
+        if count > 1
+    ]

@@ -72,7 +72,8 @@ class Comparison:
     :param budgets: Key to label, in the order of the tables. ``reference`` has no limit.
     :param layers: The layer table, as its JSON file has it.
     :param indicators: Name to indicators, as their JSON file has them.
-    :param cells: In any order.
+    :param planned: Method, budget and seed of every cell that the comparison is to have.
+    :param cells: Those that there are, in any order.
     """
 
     about: str
@@ -85,6 +86,7 @@ class Comparison:
     budgets: Mapping[str, str]
     layers: Mapping[str, Any]
     indicators: Mapping[str, Any]
+    planned: Sequence[tuple[str, str, int]]
     cells: Sequence[Cell]
 
     def save(self, path: Path | str) -> Path:
@@ -101,4 +103,5 @@ class Comparison:
         content = load_json(path, _SCHEMA)
         with parsing(path, "a comparison"):
             cells = [Cell.from_dict(cell) for cell in content.pop("cells")]
-            return cls(**content, cells=cells)
+            planned = [(method, budget, seed) for method, budget, seed in content.pop("planned")]
+            return cls(**content, planned=planned, cells=cells)

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import tasks
 from cell_files import CellFiles
-from results import Cell
 from rich.console import Console
 from setting import Setting
 
 Key = tuple[str, str, int]
 
 
-def run(setting: Setting, keys: Sequence[Key], *, workers: int, console: Console) -> list[Cell]:
+def run(setting: Setting, keys: Sequence[Key], *, workers: int, console: Console) -> dict[Key, str]:
     """
     Trains indicators, then chooses bits and trains with them, a seed after the other; what is finished is kept.
 
@@ -28,7 +28,7 @@ def run(setting: Setting, keys: Sequence[Key], *, workers: int, console: Console
     :param keys: (method, budget, seed) of the cells.
     :param workers: Number of processes; each gets its share of the cores.
     :param console: For a line after each piece of work.
-    :return: Cells whose work ended with an error; the next run does them again.
+    :return: Cells whose work ended with an error, and the error; the next run does them again.
     """
     files = CellFiles(setting.out)
     failed: dict[Key, str] = {}
@@ -36,28 +36,36 @@ def run(setting: Setting, keys: Sequence[Key], *, workers: int, console: Console
     # Not forked: threads of OpenMP do not survive that.
     with ProcessPoolExecutor(workers, get_context("spawn"), tasks.prepare, (setting, threads)) as pool:
         # Once, before the cells that share them, and of all seeds together: no worker waits for the last of each seed.
-        _do(pool, tasks.train_indicators, _indicators(setting, keys), console)
+        errors = _do(pool, tasks.train_indicators, _indicators(setting, keys), console)
+        failed |= {key: errors[pair] for key in keys if (pair := _indicators_of(setting, key)) in errors}
+        keys = [key for key in keys if key not in failed]
         for seed in dict.fromkeys(seed for _, _, seed in keys):
             own = [key for key in keys if key[2] == seed]
             for (method, _, budgets), reason in _do(pool, tasks.choose, _choices(files, own), console).items():
-                failed |= {(method, budget, seed): reason for budget in budgets}
+                left = [(method, budget, seed) for budget in budgets]
+                failed |= {key: reason for key in left if files.load_choice(*key) is None}
             untrained = _trainings(files, [key for key in own if key not in failed])
             errors = _do(pool, tasks.train, [same[0] for same in untrained], console)
             failed |= {key: errors[same[0]] for same in untrained for key in same if same[0] in errors}
-    return [Cell(*key, "failed", reason) for key, reason in failed.items()]
+    return failed
 
 
 def _indicators(setting: Setting, keys: Sequence[Key]) -> list[tuple[str, int]]:
     """(Name, seed) of all indicators that the cells need."""
-    found = {(setting.plan.methods[method].indicators, seed) for method, _, seed in keys}
-    return sorted((name, seed) for name, seed in found if name)
+    return sorted({(name, seed) for name, seed in (_indicators_of(setting, key) for key in keys) if name})
+
+
+def _indicators_of(setting: Setting, key: Key) -> tuple[str, int]:
+    method, _, seed = key
+    return setting.plan.methods[method].indicators, seed
 
 
 def _choices(files: CellFiles, keys: Sequence[Key]) -> list[tuple[str, int, tuple[str, ...]]]:
-    """(Method, seed, budgets) of all cells that have no bits yet."""
+    """(Method, seed, budgets) of all cells that have no answer yet, or one that another run may change."""
     missing: dict[tuple[str, int], list[str]] = {}
     for method, budget, seed in keys:
-        if files.load_choice(method, budget, seed) is None:
+        choice = files.load_choice(method, budget, seed)
+        if choice is None or choice.status in ("missing", "failed"):
             missing.setdefault((method, seed), []).append(budget)
     return [(method, seed, tuple(budgets)) for (method, seed), budgets in missing.items()]
 
@@ -75,7 +83,12 @@ def _do(pool: Executor, task: Callable[..., str], items: Sequence[Any], console:
     """Calls ``task`` with each item, and returns the errors of those that failed."""
     errors: dict[Any, str] = {}
     start = time.perf_counter()
-    futures = {pool.submit(task, *item): item for item in items}
+    futures = {}
+    for item in items:
+        try:
+            futures[pool.submit(task, *item)] = item
+        except BrokenProcessPool as error:  # a worker was killed, for want of memory or by a fault in native code
+            errors[item] = str(error)
     for done, future in enumerate(as_completed(futures), 1):
         item, error = futures[future], future.exception()
         if error is not None:

@@ -73,7 +73,7 @@ class Setting:
         Puts quantizers into the float model.
 
         :param section: Added to the plan's section, whose keys it replaces.
-        :param seed: Of the data that the initialisation sees, and of what is drawn.
+        :param seed: Of the order of the data that the initialisation sees.
         :return: Controller and model, as of ``create_compressed_model``.
         """
         torch.manual_seed(seed)
@@ -102,10 +102,12 @@ class Setting:
 
     @cached_property
     def layers_of_any_bits(self) -> LayerTable:
-        """The layers with all bit-widths, for policies of methods with candidates of their own."""
-        layers = self.layers.layers
-        bits = {"weight_bits": POLICY_BITS, "activation_bits": POLICY_BITS}
-        return LayerTable(tuple(x if x.is_fixed else dataclasses.replace(x, **bits) for x in layers))
+        """The layers with all bit-widths where bits are searched, for methods with candidates of their own."""
+        rows = []
+        for layer in self.layers.layers:
+            searched = [kind for kind in ("weight_bits", "activation_bits") if len(getattr(layer, kind)) > 1]
+            rows.append(dataclasses.replace(layer, **dict.fromkeys(searched, POLICY_BITS)))
+        return LayerTable(tuple(rows))
 
     @torch.no_grad()
     def top1(self, model: nn.Module) -> float:

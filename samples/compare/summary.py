@@ -36,9 +36,24 @@ class Statistic:
             return None
         return cls(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
 
-    def is_within_spread_of(self, other: "Statistic") -> bool:
-        """Whether the means differ by no more than the larger of the two spreads; without spreads, not at all."""
-        return abs(self.mean - other.mean) <= max(self.spread or 0.0, other.spread or 0.0) + _ROUNDING
+
+@dataclass(frozen=True)
+class Lead:
+    """
+    By how much a method is better than another, on average over several budgets.
+
+    :param points: Of top-1: of every seed the mean over the budgets, and over the seeds mean and spread.
+    :param budgets: All at which both have a result with each of these seeds.
+    """
+
+    points: Statistic
+    budgets: tuple[str, ...]
+
+    @property
+    def place(self) -> int:
+        """1 if it is ahead by more than the spread, -1 if it is behind by more than that, 0 between."""
+        mean = self.points.mean
+        return 0 if abs(mean) <= (self.points.spread or 0.0) + _ROUNDING else 1 if mean > 0 else -1
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,7 @@ class Group:
     The cells of one method at one budget.
 
     :param cells: By seed; at least one.
-    :param missing_seeds: Seeds of the comparison that have no cell here.
+    :param missing_seeds: Those that are planned here and have no cell.
     """
 
     cells: tuple[Cell, ...]
@@ -72,18 +87,26 @@ class Summary:
 
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
-        planned = comparison.config.get("seeds", ())
-        self.seeds = tuple(sorted({*planned, *(cell.seed for cell in comparison.cells)}))
+        self.seeds = tuple(sorted({seed for _, _, seed in comparison.planned} | {x.seed for x in comparison.cells}))
+        self.planned = self._planned_seeds()
         self.groups = self._grouped()
         self.methods = [key for key in comparison.methods if any(method == key for method, _ in self.groups)]
         self.budgets = [key for key in comparison.budgets if any(budget == key for _, budget in self.groups)]
 
+    def _planned_seeds(self) -> dict[tuple[str, str], tuple[int, ...]]:
+        """Method and budget of what is planned, in the order of the tables, to its seeds."""
+        seeds: dict[tuple[str, str], list[int]] = {}
+        for method, budget, seed in self.comparison.planned:
+            seeds.setdefault((method, budget), []).append(seed)
+        pairs = product(self.comparison.methods, self.comparison.budgets)
+        return {key: tuple(sorted(seeds[key])) for key in pairs if key in seeds}
+
     def _grouped(self) -> dict[tuple[str, str], Group]:
-        cells: dict[tuple[str, str], list[Cell]] = {}
+        cells: dict[tuple[str, str], dict[int, Cell]] = {}
         for cell in sorted(self.comparison.cells, key=lambda cell: cell.seed):
-            cells.setdefault((cell.method, cell.budget), []).append(cell)
+            cells.setdefault((cell.method, cell.budget), {})[cell.seed] = cell
         return {
-            key: Group(tuple(own), tuple(seed for seed in self.seeds if seed not in {cell.seed for cell in own}))
+            key: Group(tuple(own.values()), tuple(seed for seed in self.planned.get(key, ()) if seed not in own))
             for key in product(self.comparison.methods, self.comparison.budgets)
             if (own := cells.get(key))
         }
@@ -119,26 +142,33 @@ class Summary:
         return [key for key, top1 in ranked.items() if top1.mean >= next(iter(ranked.values())).mean - _ROUNDING]
 
     def close(self, budget: str) -> list[str]:
-        """Returns the methods that are not the best at a contested budget, but within the spread of it."""
-        ranked, best = self.ranking(budget), self.best(budget)
-        return [
-            key
-            for key, top1 in ranked.items()
-            if key not in best and any(top1.is_within_spread_of(ranked[other]) for other in best)
-        ]
+        """Returns the methods that are not the best at a contested budget, but within the spread of one that is."""
+        best = self.best(budget)
+        others = [key for key in self.ranking(budget) if key not in best]
+        return [key for key in others if any(self._is_close(budget, key, first) for first in best)]
 
-    def lead(self, method: str, other: str) -> Statistic | None:
-        """
-        Returns by how many points of top-1 a method is better than another.
+    def _is_close(self, budget: str, method: str, other: str) -> bool:
+        """Whether the methods differ by no more than the larger of their spreads, over the seeds that both have."""
+        gap = self.gap(budget, method, other)
+        spreads = [top1.spread or 0.0 for top1 in (self.top1(method, budget), self.top1(other, budget)) if top1]
+        return gap is not None and abs(gap.mean) <= max(spreads) + _ROUNDING
 
-        Of every seed the mean over the contested budgets that both have a result at, then mean and spread over seeds.
+    def gap(self, budget: str, method: str, other: str) -> Statistic | None:
+        """Returns by how many points a method is better than another at a budget, over the seeds that both have."""
+        return Statistic.of(self._gaps(budget, method, other).values())
+
+    def lead(self, method: str, other: str) -> Lead | None:
         """
-        gaps: dict[int, list[float]] = {}
-        for budget in self.contested:
-            own, others = self._top1_by_seed(method, budget), self._top1_by_seed(other, budget)
-            for seed in own.keys() & others.keys():
-                gaps.setdefault(seed, []).append(own[seed] - others[seed])
-        return Statistic.of(fmean(values) for values in gaps.values())
+        Returns by how many points a method is better than another on average over the contested budgets.
+
+        Only budgets at which both have a result with every seed that they share anywhere count: else the mean of each
+        seed would be one over other budgets. ``None`` if there is no such budget.
+        """
+        gaps = {budget: own for budget in self.contested if (own := self._gaps(budget, method, other))}
+        seeds = sorted({seed for own in gaps.values() for seed in own})
+        budgets = tuple(budget for budget, own in gaps.items() if len(own) == len(seeds))
+        points = Statistic.of(fmean(gaps[budget][seed] for budget in budgets) for seed in seeds) if budgets else None
+        return Lead(points, budgets) if points else None
 
     def first_done(self, method: str, budget: str, content: str) -> Cell | None:
         """
@@ -148,6 +178,11 @@ class Summary:
         """
         group = self.groups.get((method, budget))
         return next((cell for cell in group.done if getattr(cell, content)), None) if group else None
+
+    def _gaps(self, budget: str, method: str, other: str) -> dict[int, float]:
+        """Seed to the points by which ``method`` is better."""
+        own, others = self._top1_by_seed(method, budget), self._top1_by_seed(other, budget)
+        return {seed: own[seed] - others[seed] for seed in sorted(own.keys() & others.keys())}
 
     def _top1_by_seed(self, method: str, budget: str) -> dict[int, float]:
         group = self.groups.get((method, budget))

@@ -89,8 +89,8 @@ def accuracy_table(summary: Summary) -> Table:
     about = (
         "Top-1 in percent, mean ± spread over the seeds, and below it the drop from the float model's "
         f"{number(summary.comparison.float_top1)} in points. The spread is the sample standard deviation (n-1); of one "
-        "seed there is none. The best of each row is marked strongly, what is within its spread weakly: the means "
-        f"differ by no more than the larger of the two spreads. {_NONE}: not part of the comparison, or not run."
+        "seed there is none. The best of each row is marked strongly, what is within its spread weakly: over the seeds "
+        f"that both have, they differ by no more than the larger of the two spreads. {_NONE}: not compared."
     )
     headings = ("budget", *(labels[method] for method in summary.methods))
     return Table("Accuracy at each budget", about, headings, tuple(rows), tuple(footnotes))
@@ -150,7 +150,7 @@ def setting_table(comparison: Comparison) -> Table:
 def _accuracy_cell(summary: Summary, key: tuple[str, str], mark: str, footnotes: dict[str, int]) -> TableCell:
     group = summary.groups.get(key)
     if group is None:
-        return TableCell((_NONE,))
+        return TableCell(("not run yet" if key in summary.planned else _NONE,))
     numbers = tuple(footnotes.setdefault(text, len(footnotes) + 1) for text in _remarks(group))
     top1 = group.figure("top1")
     if top1 is None:
@@ -177,7 +177,7 @@ def _remarks(group: Group) -> list[str]:
             seeds.setdefault(text, []).append(cell.seed)
     everyone = len(group.cells) + len(group.missing_seeds)
     remarks = [text if len(own) == everyone else f"seed {_joined(own)}: {text}" for text, own in seeds.items()]
-    return remarks + ([f"seed {_joined(group.missing_seeds)}: not there yet"] if group.missing_seeds else [])
+    return remarks + ([f"seed {_joined(group.missing_seeds)}: not run yet"] if group.missing_seeds else [])
 
 
 def _joined(seeds: Sequence[int]) -> str:

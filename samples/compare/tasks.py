@@ -61,7 +61,7 @@ def train_indicators(name: str, seed: int) -> str:
 
 
 def choose(method: str, seed: int, budgets: tuple[str, ...]) -> str:
-    """Chooses the bits of a method's cells and saves them; what it cannot do is saved with its reason."""
+    """Chooses the bits of a method's cells and saves them; where it cannot, that is saved with its reason."""
     setting = _process["setting"]
     said = []
     for budget in budgets:
@@ -72,6 +72,8 @@ def choose(method: str, seed: int, budgets: tuple[str, ...]) -> str:
             cell = dataclasses.replace(cell, status="infeasible", reason=str(error))
         except MissingDependencyError as error:
             cell = dataclasses.replace(cell, status="missing", reason=str(error))
+        except Exception as error:  # noqa: BLE001  of whatever a rival is made; the other budgets may do
+            cell = dataclasses.replace(cell, status="failed", reason=f"{type(error).__name__}: {error}")
         CellFiles(setting.out).save_choice(cell)
         said.append(f"{budget} {cell.status}")
     return ", ".join(said)

@@ -42,6 +42,8 @@ _OTHER_ACTIVATION_BITS = 8
 _CALIBRATION_BATCHES = 2
 _METRIC_IMAGES = 128
 _TRIES = 6
+# How the errors begin that say that there are no such bits; its other ValueErrors and RuntimeErrors are faults.
+_NO_ANSWER = ("The model cannot be quantized to meet", "No solution was found for the LP problem")
 
 
 def choose(
@@ -77,6 +79,8 @@ def choose(
                     _capabilities(table),
                 )
             except (ValueError, RuntimeError) as error:
+                if not str(error).startswith(_NO_ANSWER):
+                    raise
                 msg = f"MCT finds no bits within the budget ({', '.join(budget.names)}): {error}"
                 raise InfeasibleBudgetError(msg) from error
             return policy_of(chosen_bits(quantized.graph, table), table)

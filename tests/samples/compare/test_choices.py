@@ -75,3 +75,47 @@ def test_every_fault_of_a_plan_is_named(sample, tmp_path):
     path.write_text(json.dumps(content), "utf-8")
     with pytest.raises(ConfigError, match=r"finetuning\.learningrate is unknown; there are epochs"):
         sample("plan").Plan.load(path)
+
+
+@pytest.fixture
+def loaded(sample, tmp_path):
+    """Loads the config of the repository after an edit."""
+
+    def loaded(edit):
+        content = json.loads((ROOT / "configs" / "compare" / "resnet20_cifar10.json").read_text("utf-8"))
+        edit(content)
+        (tmp_path / "plan.json").write_text(json.dumps(content), "utf-8")
+        return sample("plan").Plan.load(tmp_path / "plan.json")
+
+    return loaded
+
+
+@pytest.mark.parametrize(
+    ("edit", "fault"),
+    [
+        (
+            lambda plan: plan["methods"]["mct"].update(rival="mctt"),
+            "methods.mct.rival is 'mctt'; there are hawq, mct, diffq",
+        ),
+        (
+            lambda plan: plan["methods"]["nncf-int8"].update(rival="mct"),
+            "methods.nncf-int8.rival is 'mct'; there are nncf_int8, diffq",
+        ),
+        (lambda plan: plan["budgets"]["w3a3"]["limits"].clear(), "budgets.w3a3.limits: "),
+        (
+            lambda plan: plan["budgets"]["weights-3"]["limits"].update(average_weight_bits=-1),
+            "budgets.weights-3.limits: ",
+        ),
+        (lambda plan: plan.update(seeds=[0, 1, 0]), "seeds has 0 more than once"),
+        (lambda plan: plan["budgets"]["w3a4"].update(label="BitOPs of W3A3"), "budgets.*.label has 'BitOPs of W3A3'"),
+    ],
+)
+def test_what_would_only_show_in_a_cell_is_named_at_once(loaded, edit, fault: str):
+    with pytest.raises(ConfigError) as caught:
+        loaded(edit)
+    assert fault in str(caught.value)
+
+
+def test_a_text_may_be_one_line_or_several(loaded):
+    assert loaded(lambda plan: plan.update(about="One line.")).about == "One line."
+    assert loaded(lambda plan: plan.update(about=["Two", "lines."])).about == "Two\nlines."

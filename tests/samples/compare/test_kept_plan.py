@@ -25,14 +25,14 @@ PLAN = {
 
 @pytest.fixture
 def keep(sample, tmp_path):
-    def keep(edit=None, **options) -> None:
+    def keep(edit=None, *, weights=None, compare_weights=True, **options) -> None:
         content = copy.deepcopy(PLAN)
         if edit:
             edit(content)
         (tmp_path / "config.json").write_text(json.dumps(content), "utf-8")
         plan = sample("plan").Plan.load(tmp_path / "config.json")
-        setting = sample("setting").Setting(plan, tmp_path / "out", None, None, **options)
-        sample("kept_plan").keep_plan(setting)
+        setting = sample("setting").Setting(plan, tmp_path / "out", None, weights, **options)
+        sample("kept_plan").keep_plan(setting, compare_weights=compare_weights)
 
     return keep
 
@@ -70,10 +70,23 @@ def test_fewer_samples_are_another_plan(keep):
         keep()
 
 
+def test_other_weights_are_another_plan_unless_none_are_used(keep, tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"made up")
+    keep(weights=weights)
+    keep(compare_weights=False)
+    with pytest.raises(ConfigError, match="weights_sha256 was '.*' and is None"):
+        keep()
+    weights.write_bytes(b"others")
+    with pytest.raises(ConfigError, match="weights_sha256 was"):
+        keep(weights=weights)
+
+
 def test_texts_seeds_and_further_methods_may_change_and_nothing_is_forgotten(keep):
     def grow(plan) -> None:
         plan["about"], plan["seeds"] = ["Other words."], [0, 1]
         plan["methods"]["uniform"]["label"] = "All the same"
+        plan["methods"]["uniform"]["budgets"] = ["w3"]
         plan["methods"]["other"] = {"label": "Other", "kind": "uniform"}
         del plan["methods"]["llt"]
 

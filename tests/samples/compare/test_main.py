@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from llt_nncf.errors import ConfigError
+
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 PLAN = {
@@ -36,15 +38,28 @@ PLAN = {
 }
 
 
-def command(folder: Path, out: str = "out") -> list[str]:
+def command(folder: Path, out: str = "out", *options: str) -> list[str]:
     """The sample on 64 images."""
     sample = [sys.executable, str(ROOT / "samples" / "compare" / "main.py"), "--config", str(folder / "plan.json")]
-    return [*sample, "--out", str(folder / out), "--workers", "1", "--train-samples", "64", "--test-samples", "100"]
+    return [
+        *sample,
+        "--out",
+        str(folder / out),
+        "--workers",
+        "1",
+        "--train-samples",
+        "64",
+        "--test-samples",
+        "100",
+        *options,
+    ]
 
 
-def compare(folder: Path) -> str:
+def compare(folder: Path, *options: str) -> str:
     """Runs the sample, and returns what it prints."""
-    done = subprocess.run(command(folder), env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command(folder, "out", *options), env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 
@@ -104,6 +119,31 @@ def test_what_is_finished_is_kept_and_what_is_missing_is_done_again(folder):
 def test_the_report_is_written(folder):
     assert "LLT" in (folder / "out" / "report.html").read_text("utf-8")
     assert "BitOPs of W2A2" in (folder / "out" / "results.md").read_text("utf-8")
+
+
+def test_a_report_alone_says_with_what_the_results_were_made(folder):
+    kept = folder / "out" / "made_with.json"
+    content = json.loads(kept.read_text("utf-8"))
+    content["machine"]["processor"] = "another machine"
+    kept.write_text(json.dumps(content), "utf-8")
+    compare(folder, "--report-only")
+    results = json.loads((folder / "out" / "results.json").read_text("utf-8"))
+    assert results["machine"]["processor"] == "another machine"
+    assert results["command"].endswith("plan.json --train-samples 64 --test-samples 100")
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--methods", "llt", "lllt"], "--methods names lllt; .*plan.json has uniform, llt"),
+        (["--seeds", "3"], "--seeds names 3; .*plan.json has 0"),
+    ],
+)
+def test_options_that_name_what_is_not_there_are_refused(sample, folder, options, fault: str):
+    main = sample("main")
+    parsed = main.parse(command(folder)[2:] + options)
+    with pytest.raises(ConfigError, match=fault):
+        main.selected(main.Plan.load(parsed.config), parsed)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children of a process are read from /proc")

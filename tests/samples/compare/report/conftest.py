@@ -22,6 +22,7 @@ TOP1 = {
     ("shuffled", "weights-3"): (90.5, 90.7),
     ("rival", "weights-3"): (91.6, 91.7, 91.8),
 }
+PLANNED = [*TOP1, ("rival", "w2a2"), ("rival", "w3a3")]
 BITS = {"w2a2": (2, 2), "w3a3": (3, 3), "weights-3": (3, 8)}
 
 
@@ -42,7 +43,6 @@ def comparison(sample):
         about="A made-up comparison.\nIts second line.",
         command="python samples/compare/main.py --config made_up.json",
         config={
-            "seeds": SEEDS,
             "methods": {
                 "uniform": {"kind": "uniform"},
                 "llt": {"kind": "indicators", "order": "as_trained"},
@@ -58,6 +58,7 @@ def comparison(sample):
         budgets=BUDGETS,
         layers=layers.to_dict(),
         indicators={"trained": {**layers.to_dict(), **_indicators(layers).to_dict()}},
+        planned=[(method, budget, seed) for method, budget in PLANNED for seed in SEEDS],
         cells=list(reversed(cells)),
     )
 

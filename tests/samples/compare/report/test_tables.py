@@ -42,7 +42,17 @@ def test_a_mean_over_fewer_seeds_has_a_footnote(sample, summary):
     failed, absent = (row(table, name).cells[2] for name in ("BitOPs of W2A2", "3 bits per weight"))
     assert failed.lines[0] == "86.20 ±\N{NO-BREAK SPACE}0.28"
     assert table.footnotes[failed.notes[0] - 1] == "seed 2: failed: ValueError: made up"
-    assert table.footnotes[absent.notes[0] - 1] == "seed 2: not there yet"
+    assert table.footnotes[absent.notes[0] - 1] == "seed 2: not run yet"
+
+
+def test_what_is_planned_but_not_run_is_told_from_what_is_not_compared(sample, comparison):
+    cells = [cell for cell in comparison.cells if (cell.method, cell.budget) != ("rival", "w3a3")]
+    summarised = sample("summary").Summary
+    summary = summarised(replace(comparison, cells=cells))
+    assert row(sample("tables").accuracy_table(summary), "BitOPs of W3A3").cells[3].lines == ("not run yet",)
+    planned = [key for key in comparison.planned if key[:2] != ("rival", "w3a3")]
+    summary = summarised(replace(comparison, cells=cells, planned=planned))
+    assert row(sample("tables").accuracy_table(summary), "BitOPs of W3A3").cells[3].lines == ("–",)
 
 
 def test_costs_are_means_over_all_that_is_done(sample, summary):
