@@ -1,7 +1,7 @@
 # make demo       runs the digits sample through all stages into out/digits
 # make test       lint, types and tests
 # make test-slow  the tests that take minutes: the classifiers of docs/models.md; 50 kills with 50 exact resumes, 2,000 made-up
-#                 configs and 500 mutated files (tests/reliability)
+#                 configs and 700 mutated files (tests/reliability)
 # make env        the environment that all need; built once for each state of constraints.txt, setup.py and Python
 # make clean      removes what the others wrote, but for the environment
 #

@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         required=True,
         type=Path,
-        help='{"model": state_dict, "compression": get_compression_state()}, saved by torch.save',
+        help='{"model": state_dict, "compression": get_compression_state()}, or the same by the names "state_dict" and '
+        '"compression_state", saved by torch.save',
     )
     parser.add_argument(
         "--data", type=Path, help=".npz with inputs and, if known, labels; random inputs (standard normal) without it"
@@ -53,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-samples", type=int, default=256, help="samples to validate on, at most (default 256)")
     parser.add_argument("--min-agreement", type=float, default=0.99, help="least share of equal top-1 (default 0.99)")
     parser.add_argument("--latency-rounds", type=int, default=50, help="interleaved timing rounds, 0 for none")
+    parser.add_argument(
+        "--post-training",
+        action="store_true",
+        help="have NNCF quantize the float model to int8 without training, too, and compare latencies",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -91,6 +97,7 @@ def run(options: argparse.Namespace) -> int:
         opset=options.opset,
         min_agreement=options.min_agreement,
         latency_rounds=options.latency_rounds,
+        post_training=options.post_training,
         remarks=remarks,
     )
     print_report(report)

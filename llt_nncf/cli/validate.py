@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         type=Path,
-        help="model.onnx or model.xml; or a folder with model.onnx and reference.npz, and, if present, model.xml, "
-        "float.onnx, policy.json, layers.json, and NNCF's post-training int8 as nncf_ptq.onnx and nncf_ptq.xml",
+        help="a folder with model.onnx and reference.npz, and, if present, model.xml, float.onnx, policy.json, "
+        "layers.json, and NNCF's post-training int8 as nncf_ptq.onnx and nncf_ptq.xml; or model.xml; or model.onnx, "
+        "which both engines run then, though OpenVINO leaves out roundings that it keeps in the .xml",
     )
     parser.add_argument("--reference", type=Path, help="reference.npz; needed unless MODEL is a folder that has it")
     parser.add_argument("--policy", type=Path, help="policy.json; by default the one in the folder or in the file")
@@ -56,6 +57,9 @@ def run(options: argparse.Namespace) -> int:
         benchmark_app=options.benchmark_app,
     )
     print_report(report)
+    path = options.report or (options.model / "report.json" if options.model.is_dir() else None)
+    if path is not None:
+        report.save(path)
     return 0 if report.passed else 1
 
 
@@ -83,5 +87,4 @@ def _files(options: argparse.Namespace) -> dict[str, Any]:
         "post_training_paths": [path for name in ("nncf_ptq.onnx", "nncf_ptq.xml") if (path := present(name))],
         "policy": None if policy_path is None else BitPolicy.load(policy_path),
         "table": None if table_path is None else LayerTable.load(table_path),
-        "report_path": options.report or (model / "report.json" if is_folder else None),
     }

@@ -63,7 +63,7 @@ def deploy(
     :param remarks: Kept among the report's warnings, for example what the samples are.
     :return: The report; look at ``passed``.
     :raises StageError: If there is no policy yet.
-    :raises ExportError: If the model cannot be written exactly.
+    :raises ExportError: If the model cannot be written exactly, or has more than one output.
     """
     out_dir = Path(out_dir)
     policy = controller.require_policy()

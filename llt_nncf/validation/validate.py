@@ -43,7 +43,6 @@ def validate(
     latency_rounds: int = 50,
     benchmark_app: bool = False,
     batch_size: int = 32,
-    report_path: Path | str | None = None,
 ) -> ValidationReport:
     """
     Runs an exported model in ONNX Runtime and OpenVINO, and compares it with PyTorch and with the policy.
@@ -69,7 +68,6 @@ def validate(
     :param latency_rounds: 0 leaves out everything that is timed.
     :param benchmark_app: Runs OpenVINO's own ``benchmark_app`` too.
     :param batch_size: Inputs in one run.
-    :param report_path: Where to save the report as JSON.
     :return: The report; ``passed`` is whether there is no fault.
     :raises ArtifactError: If a file cannot be read.
     """
@@ -132,10 +130,7 @@ def validate(
             sections["warnings"] += warnings
         except ValidationFailedError as error:
             faults.append(f"Latency was not measured: {error}")
-    report = ValidationReport(not faults, tuple(faults), sections)
-    if report_path is not None:
-        report.save(report_path)
-    return report
+    return ValidationReport(not faults, tuple(faults), sections)
 
 
 def _read_files(onnx_path: Path | str | None, xml_path: Path | str | None) -> dict[Engine, ExportedModel | ExportedIr]:

@@ -136,6 +136,12 @@ def test_a_pass_leaves_the_complete_set_of_files(trained, tmp_path, capsys):
     assert main(["validate", str(out), "--latency-rounds", "0"]) == 0
 
 
+def test_nncfs_post_training_int8_is_made_beside_it_when_asked_for(trained, tmp_path):
+    out = tmp_path / "out"
+    assert main(arguments(trained, out, "--data", str(trained / "samples.npz"), "--post-training")) == 0
+    assert written(out) == FILES | {"nncf_ptq.onnx", "nncf_ptq.xml", "nncf_ptq.bin"}
+
+
 def test_a_checkpoint_with_nncfs_names_is_read_too(trained, tmp_path):
     saved = torch.load(trained / "checkpoint.pt", weights_only=True)
     renamed = {"epoch": 3, "state_dict": saved["model"], "compression_state": saved["compression"]}

@@ -49,6 +49,12 @@ def test_a_folder_is_validated_and_keeps_its_report(folder, capsys):
     assert set(ValidationReport.load(folder / "report.json").sections["engines"]) == {"onnxruntime", "openvino"}
 
 
+def test_a_report_that_cannot_be_saved_is_printed_all_the_same(folder, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert validate(folder, "--report", tmp_path / "file" / "report.json") == 2
+    assert "Validation passed." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("name", "engines"), [("model.onnx", {"onnxruntime", "openvino"}), ("model.xml", {"openvino"})]
 )
