@@ -1,6 +1,7 @@
 """A network with layers that a rival must find, its table, and data: small enough to count by hand."""
 
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,15 @@ SEARCHED = (6, 5, 4, 3, 2)
 
 @pytest.fixture(scope="module")
 def sample():
-    """Imports a module of the sample by its name."""
+    """Imports a module of the sample by its name; afterwards the name is free for that of another sample."""
+    folder = ROOT / "samples" / "compare"
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "samples" / "classification"))
-        patch.syspath_prepend(str(ROOT / "samples" / "compare"))
+        patch.syspath_prepend(str(folder))
         yield importlib.import_module
+    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if "." not in name}
+    for name in [name for name, file in files.items() if file and Path(file).parent == folder]:
+        del sys.modules[name]
 
 
 class Small(nn.Module):
