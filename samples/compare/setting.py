@@ -7,6 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import llt_nncf.register  # noqa: F401  registers llt_quantization; before nncf.torch
+
+# isort: split
+
 import torch
 from datasets import DatasetInfo
 from datasets import evenly_spread

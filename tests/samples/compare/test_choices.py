@@ -63,20 +63,6 @@ def test_shuffled_indicators_are_the_same_ones_elsewhere_and_depend_on_the_seed(
     assert rearrange(indicators, "shuffled", 3) == rearrange(indicators, "shuffled", 3)
 
 
-def test_every_fault_of_a_plan_is_named(sample, tmp_path):
-    content = json.loads((ROOT / "configs" / "compare" / "resnet20_cifar10.json").read_text("utf-8"))
-    content["methods"]["llt"]["indicators"] = "learnt"
-    content["methods"]["uniform"]["budgets"] = ["w1a1"]
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps(content), "utf-8")
-    with pytest.raises(ConfigError, match=r"methods\.uniform\.budgets.*'w1a1'.*methods\.llt\.indicators.*'learnt'"):
-        sample("plan").Plan.load(path)
-    content["finetuning"]["learningrate"] = 0.1
-    path.write_text(json.dumps(content), "utf-8")
-    with pytest.raises(ConfigError, match=r"finetuning\.learningrate is unknown; there are epochs"):
-        sample("plan").Plan.load(path)
-
-
 @pytest.fixture
 def loaded(sample, tmp_path):
     """Loads the config of the repository after an edit."""
@@ -88,6 +74,17 @@ def loaded(sample, tmp_path):
         return sample("plan").Plan.load(tmp_path / "plan.json")
 
     return loaded
+
+
+def test_every_fault_of_a_plan_is_named(loaded):
+    def names(content) -> None:
+        content["methods"]["llt"]["indicators"] = "learnt"
+        content["methods"]["uniform"]["budgets"] = ["w1a1"]
+
+    with pytest.raises(ConfigError, match=r"methods\.uniform\.budgets.*'w1a1'.*methods\.llt\.indicators.*'learnt'"):
+        loaded(names)
+    with pytest.raises(ConfigError, match=r"finetuning\.learningrate is unknown; there are epochs"):
+        loaded(lambda content: content["finetuning"].update(learningrate=0.1))
 
 
 @pytest.mark.parametrize(
