@@ -41,9 +41,7 @@ def run(setting: Setting, keys: Sequence[Key], *, workers: int, console: Console
         keys = [key for key in keys if key not in failed]
         for seed in dict.fromkeys(seed for _, _, seed in keys):
             own = [key for key in keys if key[2] == seed]
-            for (method, _, budgets), reason in _do(pool, tasks.choose, _choices(files, own), console).items():
-                left = [(method, budget, seed) for budget in budgets]
-                failed |= {key: reason for key in left if files.load_choice(*key) is None}
+            failed |= _do(pool, tasks.choose, _choices(files, own), console)
             untrained = _trainings(files, [key for key in own if key not in failed])
             errors = _do(pool, tasks.train, [same[0] for same in untrained], console)
             failed |= {key: errors[same[0]] for same in untrained for key in same if same[0] in errors}
@@ -60,14 +58,11 @@ def _indicators_of(setting: Setting, key: Key) -> tuple[str, int]:
     return setting.plan.methods[method].indicators, seed
 
 
-def _choices(files: CellFiles, keys: Sequence[Key]) -> list[tuple[str, int, tuple[str, ...]]]:
-    """(Method, seed, budgets) of all cells that have no answer yet, or one that another run may change."""
-    missing: dict[tuple[str, int], list[str]] = {}
-    for method, budget, seed in keys:
-        choice = files.load_choice(method, budget, seed)
-        if choice is None or choice.status in ("missing", "failed"):
-            missing.setdefault((method, seed), []).append(budget)
-    return [(method, seed, tuple(budgets)) for (method, seed), budgets in missing.items()]
+def _choices(files: CellFiles, keys: Sequence[Key]) -> list[Key]:
+    """The cells that have no answer yet, or one that another run may change."""
+    return [
+        key for key in keys if (choice := files.load_choice(*key)) is None or choice.status in ("missing", "failed")
+    ]
 
 
 def _trainings(files: CellFiles, keys: Sequence[Key]) -> list[list[Key]]:
@@ -94,7 +89,7 @@ def _do(pool: Executor, task: Callable[..., str], items: Sequence[Any], console:
         if error is not None:
             errors[item] = f"{type(error).__name__}: {error}"
         left = (time.perf_counter() - start) / done * (len(items) - done)
-        name = f"{task.__name__.replace('_', ' ')} {' '.join(map(str, item[:3]))}"
+        name = f"{task.__name__.replace('_', ' ')} {' '.join(map(str, item))}"
         said = errors[item] if error else future.result()
         line = f"{done}/{len(items)} {name}: {said}"
         console.print(line + f" [about {left / 60:.0f} min left]" * (left > 0), markup=False, highlight=False)

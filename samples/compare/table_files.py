@@ -80,7 +80,7 @@ def _record(cell: Cell, float_top1: float) -> dict[str, object]:
 def _lines(table: Table) -> str:
     is_grouped = any(row.group for row in table.rows)
     headings = (*(("budget",) if is_grouped else ()), *table.headings)
-    rows = [_row([_escaped(heading) for heading in headings])]
+    rows = [_row([_escaped(heading) + _mark(table.heading_notes.get(heading)) for heading in headings])]
     rows.append(_row(["---" if place <= is_grouped else "---:" for place in range(len(headings))]))
     rows += [_row(_texts(row, is_grouped)) for row in table.rows]
     return "\n".join(rows)
@@ -95,8 +95,11 @@ def _texts(row: TableRow, is_grouped: bool) -> list[str]:
 def _cell_text(cell: TableCell) -> str:
     first, *others = map(_escaped, cell.lines)
     emphasis = _EMPHASIS[cell.mark]
-    notes = "".join(f" [{number}]" for number in cell.notes)
-    return f"{emphasis}{first}{emphasis}{''.join(f', {text}' for text in others)}{notes}"
+    return f"{emphasis}{first}{emphasis}{''.join(f', {text}' for text in others)}{_mark(cell.note)}"
+
+
+def _mark(note: int | None) -> str:
+    return f" [{note}]" if note else ""
 
 
 def _row(texts: Sequence[str]) -> str:

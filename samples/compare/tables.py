@@ -1,8 +1,12 @@
 """The tables of a comparison, each once for Markdown and HTML."""
 
+import re
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 
+from results import Cell
 from results import Comparison
 from summary import Group
 from summary import Statistic
@@ -32,12 +36,12 @@ class TableCell:
 
     :param lines: What stands in it, one below the other.
     :param mark: ``best``, ``close`` to the best, or nothing.
-    :param notes: Numbers of the footnotes, from 1.
+    :param note: Number of its footnote, from 1.
     """
 
     lines: tuple[str, ...]
     mark: str = ""
-    notes: tuple[int, ...] = ()
+    note: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Table:
     :param headings: Of the columns; the first is that of the rows' headings.
     :param rows: From top to bottom.
     :param footnotes: From number 1.
+    :param heading_notes: Heading to the number of its footnote.
     """
 
     title: str
@@ -72,19 +77,22 @@ class Table:
     headings: tuple[str, ...]
     rows: tuple[TableRow, ...]
     footnotes: tuple[str, ...] = ()
+    heading_notes: Mapping[str, int] = field(default_factory=dict)
 
 
 def accuracy_table(summary: Summary) -> Table:
     """Returns top-1, its spread and the drop, a row for each budget and a column for each method."""
     footnotes: dict[str, int] = {}
     labels = summary.comparison.methods
+    rules = {method: _rules(summary, method) for method in summary.methods}
+    heading_notes = {labels[key]: _note(" ".join(own), footnotes) for key, own in rules.items() if own}
     rows = []
     for budget in summary.budgets:
         best, close = summary.best(budget), summary.close(budget)
         cells = []
         for method in summary.methods:
             mark = "best" if method in best else "close" if method in close else ""
-            cells.append(_accuracy_cell(summary, (method, budget), mark, footnotes))
+            cells.append(_accuracy_cell(summary, (method, budget), mark, rules[method], footnotes))
         rows.append(TableRow(summary.comparison.budgets[budget], tuple(cells)))
     about = (
         "Top-1 in percent, mean ± spread over the seeds, and below it the drop from the float model's "
@@ -93,7 +101,7 @@ def accuracy_table(summary: Summary) -> Table:
         f"that both have, they differ by no more than the larger of the two spreads. {_NONE}: not compared."
     )
     headings = ("budget", *(labels[method] for method in summary.methods))
-    return Table("Accuracy at each budget", about, headings, tuple(rows), tuple(footnotes))
+    return Table("Accuracy at each budget", about, headings, tuple(rows), tuple(footnotes), heading_notes)
 
 
 def cost_table(summary: Summary) -> Table:
@@ -147,16 +155,19 @@ def setting_table(comparison: Comparison) -> Table:
     return Table("Machine and versions", "", ("what", "value"), tuple(rows))
 
 
-def _accuracy_cell(summary: Summary, key: tuple[str, str], mark: str, footnotes: dict[str, int]) -> TableCell:
+def _accuracy_cell(
+    summary: Summary, key: tuple[str, str], mark: str, rules: Sequence[str], footnotes: dict[str, int]
+) -> TableCell:
     group = summary.groups.get(key)
     if group is None:
         return TableCell(("not run yet" if key in summary.planned else _NONE,))
-    numbers = tuple(footnotes.setdefault(text, len(footnotes) + 1) for text in _remarks(group))
+    remark = _remark(group, rules)
+    note = _note(remark, footnotes) if remark else None
     top1 = group.figure("top1")
     if top1 is None:
-        return TableCell(tuple(dict.fromkeys(cell.status for cell in group.cells)), notes=numbers)
+        return TableCell(tuple(dict.fromkeys(cell.status for cell in group.cells)), note=note)
     drop = f"drop {number(summary.comparison.float_top1 - top1.mean)}"
-    return TableCell((with_spread(top1), drop), mark, numbers)
+    return TableCell((with_spread(top1), drop), mark, note)
 
 
 def _size_cell(group: Group, name: str, unit: int, decimals: int) -> TableCell:
@@ -168,16 +179,33 @@ def _bit_cell(pair: Sequence[int]) -> TableCell:
     return TableCell(("/".join(map(str, pair)) or _NONE,))
 
 
-def _remarks(group: Group) -> list[str]:
-    """What a reader must know of a group: reasons, with the seeds that they hold for unless it is all of them."""
+def _note(text: str, footnotes: dict[str, int]) -> int:
+    """The number of a footnote, which is added if it is not there."""
+    return footnotes.setdefault(text, len(footnotes) + 1)
+
+
+def _rules(summary: Summary, method: str) -> list[str]:
+    """The sentences that every result of a method has."""
+    told = [_sentences(cell) for (key, _), group in summary.groups.items() if key == method for cell in group.done]
+    return [text for text in told[0] if all(text in other for other in told)] if told else []
+
+
+def _sentences(cell: Cell) -> list[str]:
+    return re.split(r"(?<=\.) (?=[A-Z])", cell.reason) if cell.reason else []
+
+
+def _remark(group: Group, rules: Sequence[str]) -> str:
+    """What a reader must know of a group beside the method's rules, with the seeds that it holds for if not for all."""
     seeds: dict[str, list[int]] = {}
     for cell in group.cells:
-        if cell.status != "done" or cell.reason:
-            text = ": ".join(filter(None, (cell.status if cell.status != "done" else "", cell.reason)))
+        text = " ".join(text for text in _sentences(cell) if cell.status != "done" or text not in rules)
+        if text := text if cell.status == "done" else f"{cell.status}: {text}":
             seeds.setdefault(text, []).append(cell.seed)
+    if group.missing_seeds:
+        seeds["not run yet"] = list(group.missing_seeds)
     everyone = len(group.cells) + len(group.missing_seeds)
     remarks = [text if len(own) == everyone else f"seed {_joined(own)}: {text}" for text, own in seeds.items()]
-    return remarks + ([f"seed {_joined(group.missing_seeds)}: not run yet"] if group.missing_seeds else [])
+    return remarks[0] if len(remarks) == 1 else "; ".join(text.rstrip(".") for text in remarks)
 
 
 def _joined(seeds: Sequence[int]) -> str:

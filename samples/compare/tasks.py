@@ -60,23 +60,20 @@ def train_indicators(name: str, seed: int) -> str:
     return f"{cost.passes} passes, {cost.seconds:.0f} s"
 
 
-def choose(method: str, seed: int, budgets: tuple[str, ...]) -> str:
-    """Chooses the bits of a method's cells and saves them; where it cannot, that is saved with its reason."""
+def choose(method: str, budget: str, seed: int) -> str:
+    """Chooses the bits of a cell and saves them; where its method cannot, that is saved with its reason."""
     setting = _process["setting"]
-    said = []
-    for budget in budgets:
-        cell = Cell(method, budget, seed, "done")
-        try:
-            cell = _chosen(setting, cell)
-        except InfeasibleBudgetError as error:
-            cell = dataclasses.replace(cell, status="infeasible", reason=str(error))
-        except MissingDependencyError as error:
-            cell = dataclasses.replace(cell, status="missing", reason=str(error))
-        except Exception as error:  # noqa: BLE001  of whatever a rival is made; the other budgets may do
-            cell = dataclasses.replace(cell, status="failed", reason=f"{type(error).__name__}: {error}")
-        CellFiles(setting.out).save_choice(cell)
-        said.append(f"{budget} {cell.status}")
-    return ", ".join(said)
+    cell = Cell(method, budget, seed, "done")
+    try:
+        cell = _chosen(setting, cell)
+    except InfeasibleBudgetError as error:
+        cell = dataclasses.replace(cell, status="infeasible", reason=str(error))
+    except MissingDependencyError as error:
+        cell = dataclasses.replace(cell, status="missing", reason=str(error))
+    except Exception as error:  # noqa: BLE001  of whatever a rival is made; the other cells may do
+        cell = dataclasses.replace(cell, status="failed", reason=f"{type(error).__name__}: {error}")
+    CellFiles(setting.out).save_choice(cell)
+    return cell.status
 
 
 def train(method: str, budget: str, seed: int) -> str:
@@ -126,7 +123,7 @@ def _chosen_by_rival(setting: Setting, name: str, cell: Cell) -> Cell:
 
 @lru_cache
 def _hawq_answers(weight_only: bool, seed: int) -> tuple[list[hawq_search.Answer], choices.SearchCost]:
-    """Answers of HAWQ that serve all budgets, so that the Hessian is measured once; the cost stands at each budget."""
+    """Answers of HAWQ for all budgets: a process measures the Hessian once, and its cost stands at each of them."""
     setting, start = _process["setting"], time.process_time()
     table = next(b.table(setting.layers) for b in setting.plan.budgets.values() if b.weight_only == weight_only)
     answers, passes = hawq_search.answers(

@@ -29,7 +29,8 @@ def choosing(sample, tmp_path, monkeypatch):
 
         monkeypatch.setitem(tasks._process, "setting", SimpleNamespace(out=tmp_path))
         monkeypatch.setattr(tasks, "_chosen", chosen)
-        tasks.choose("rival", 0, tuple(said))
+        for budget in said:
+            tasks.choose("rival", budget, 0)
         return files
 
     return choosing
@@ -50,7 +51,7 @@ def test_a_budget_that_fails_leaves_the_others_alone(choosing):
 def test_what_failed_or_was_missing_is_chosen_again_and_nothing_else(sample, choosing):
     files = choosing(w2=InfeasibleBudgetError("It cannot."), w3=KeyError(), w4=None, w5=MissingDependencyError())
     keys = [("rival", name, 0) for name in ("w2", "w3", "w4", "w5", "w6")]
-    assert sample("running")._choices(files, keys) == [("rival", 0, ("w3", "w5", "w6"))]
+    assert sample("running")._choices(files, keys) == [("rival", name, 0) for name in ("w3", "w5", "w6")]
 
 
 def test_work_that_a_broken_pool_does_not_take_is_an_error_of_each_item(sample):
@@ -59,8 +60,9 @@ def test_work_that_a_broken_pool_does_not_take_is_an_error_of_each_item(sample):
             raise BrokenProcessPool("A worker was killed.")
 
     tasks = sample("tasks")
-    errors = sample("running")._do(Broken(), tasks.choose, [("a", 0, ("w2",)), ("b", 0, ("w2",))], Console(quiet=True))
-    assert errors == {("a", 0, ("w2",)): "A worker was killed.", ("b", 0, ("w2",)): "A worker was killed."}
+    keys = [("a", "w2", 0), ("b", "w2", 0)]
+    errors = sample("running")._do(Broken(), tasks.choose, keys, Console(quiet=True))
+    assert errors == dict.fromkeys(keys, "A worker was killed.")
 
 
 def of_any_bits(sample, *rows: Layer):

@@ -19,7 +19,7 @@ def row(table, *heading):
 
 def test_accuracy_is_mean_spread_and_drop(sample, summary):
     table = sample("tables").accuracy_table(summary)
-    assert table.headings == ("budget", "Uniform", "LLT, learned", "LLT, shuffled", 'Rival <b> & "Co" | x')
+    assert table.headings == ("budget", *summary.comparison.methods.values())
     uniform, llt, shuffled, _ = row(table, "BitOPs of W3A3").cells
     assert llt.lines == ("91.20 ±\N{NO-BREAK SPACE}0.20", "drop 0.80")
     assert [cell.mark for cell in (uniform, llt, shuffled)] == ["close", "best", ""]
@@ -27,22 +27,30 @@ def test_accuracy_is_mean_spread_and_drop(sample, summary):
 
 def test_what_has_no_result_shows_its_status_and_its_reason(sample, summary):
     table = sample("tables").accuracy_table(summary)
-    cells = [row(table, name).cells[3] for name in ("BitOPs of W2A2", "BitOPs of W3A3", "3 bits per weight")]
-    assert [cell.lines[0][:10] for cell in cells] == ["infeasible", "missing", "91.70 ±\N{NO-BREAK SPACE}0."]
-    reasons = [table.footnotes[cell.notes[0] - 1] for cell in cells]
-    assert reasons == [
-        "infeasible: It knows 2, 4 and 8 bits only.",
-        "missing: Install <made-up>.",
-        "It leaves activations at 8 bits.",
-    ]
+    cells = [row(table, name).cells[3] for name in ("BitOPs of W2A2", "BitOPs of W3A3")]
+    assert [cell.lines for cell in cells] == [("infeasible",), ("missing",)]
+    reasons = [table.footnotes[cell.note - 1] for cell in cells]
+    assert reasons == ["infeasible: It knows 2, 4 and 8 bits only.", "missing: Install <made-up>."]
+
+
+def test_what_all_results_of_a_method_say_stands_at_its_heading_and_the_rest_at_the_cell(sample, comparison):
+    def with_reason(cell):
+        return replace(cell, reason=f"It has a rule. Uses {cell.seed // 2} of 2.") if cell.method == "llt" else cell
+
+    told = replace(comparison, cells=[with_reason(cell) for cell in comparison.cells])
+    table = sample("tables").accuracy_table(sample("summary").Summary(told))
+    notes = {heading: table.footnotes[note - 1] for heading, note in table.heading_notes.items()}
+    assert notes == {"LLT, learned": "It has a rule.", told.methods["rival"]: "It leaves activations at 8 bits."}
+    own = row(table, "BitOPs of W3A3").cells[1]
+    assert table.footnotes[own.note - 1] == "seed 0, 1: Uses 0 of 2; seed 2: Uses 1 of 2"
 
 
 def test_a_mean_over_fewer_seeds_has_a_footnote(sample, summary):
     table = sample("tables").accuracy_table(summary)
     failed, absent = (row(table, name).cells[2] for name in ("BitOPs of W2A2", "3 bits per weight"))
     assert failed.lines[0] == "86.20 ±\N{NO-BREAK SPACE}0.28"
-    assert table.footnotes[failed.notes[0] - 1] == "seed 2: failed: ValueError: made up"
-    assert table.footnotes[absent.notes[0] - 1] == "seed 2: not run yet"
+    assert table.footnotes[failed.note - 1] == "seed 2: failed: ValueError: made up"
+    assert table.footnotes[absent.note - 1] == "seed 2: not run yet"
 
 
 def test_what_is_planned_but_not_run_is_told_from_what_is_not_compared(sample, comparison):
