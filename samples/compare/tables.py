@@ -186,25 +186,30 @@ def _note(text: str, footnotes: dict[str, int]) -> int:
 
 def _rules(summary: Summary, method: str) -> list[str]:
     """The sentences that every result of a method has."""
-    told = [_sentences(cell) for (key, _), group in summary.groups.items() if key == method for cell in group.done]
+    return _shared([cell for (key, _), group in summary.groups.items() if key == method for cell in group.done])
+
+
+def _shared(cells: Sequence[Cell]) -> list[str]:
+    told = [_sentences(cell) for cell in cells]
     return [text for text in told[0] if all(text in other for other in told)] if told else []
 
 
 def _sentences(cell: Cell) -> list[str]:
-    return re.split(r"(?<=\.) (?=[A-Z])", cell.reason) if cell.reason else []
+    if cell.status != "done":
+        return [f"{cell.status}: {cell.reason}"]
+    return re.split(r"(?<=\.) (?=[A-Z0-9])", cell.reason) if cell.reason else []
 
 
 def _remark(group: Group, rules: Sequence[str]) -> str:
-    """What a reader must know of a group beside the method's rules, with the seeds that it holds for if not for all."""
+    """What a reader must know of a group beside the method's rules: what its cells share, and then the rest by seed."""
+    shared = [text for text in _shared(group.cells) if text not in rules]
     seeds: dict[str, list[int]] = {}
     for cell in group.cells:
-        text = " ".join(text for text in _sentences(cell) if cell.status != "done" or text not in rules)
-        if text := text if cell.status == "done" else f"{cell.status}: {text}":
+        if text := " ".join(text for text in _sentences(cell) if text not in (*rules, *shared)):
             seeds.setdefault(text, []).append(cell.seed)
     if group.missing_seeds:
         seeds["not run yet"] = list(group.missing_seeds)
-    everyone = len(group.cells) + len(group.missing_seeds)
-    remarks = [text if len(own) == everyone else f"seed {_joined(own)}: {text}" for text, own in seeds.items()]
+    remarks = ([" ".join(shared)] if shared else []) + [f"seed {_joined(own)}: {text}" for text, own in seeds.items()]
     return remarks[0] if len(remarks) == 1 else "; ".join(text.rstrip(".") for text in remarks)
 
 

@@ -35,14 +35,18 @@ def test_what_has_no_result_shows_its_status_and_its_reason(sample, summary):
 
 def test_what_all_results_of_a_method_say_stands_at_its_heading_and_the_rest_at_the_cell(sample, comparison):
     def with_reason(cell):
-        return replace(cell, reason=f"It has a rule. Uses {cell.seed // 2} of 2.") if cell.method == "llt" else cell
+        return (
+            replace(cell, reason=f"It has a rule. At {cell.budget}. {cell.seed // 2} of 2.")
+            if cell.method == "llt"
+            else cell
+        )
 
     told = replace(comparison, cells=[with_reason(cell) for cell in comparison.cells])
     table = sample("tables").accuracy_table(sample("summary").Summary(told))
     notes = {heading: table.footnotes[note - 1] for heading, note in table.heading_notes.items()}
     assert notes == {"LLT, learned": "It has a rule.", told.methods["rival"]: "It leaves activations at 8 bits."}
     own = row(table, "BitOPs of W3A3").cells[1]
-    assert table.footnotes[own.note - 1] == "seed 0, 1: Uses 0 of 2; seed 2: Uses 1 of 2"
+    assert table.footnotes[own.note - 1] == "At w3a3; seed 0, 1: 0 of 2; seed 2: 1 of 2"
 
 
 def test_a_mean_over_fewer_seeds_has_a_footnote(sample, summary):
