@@ -17,10 +17,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "classification"))
 
 # isort: split
 
-import llt_nncf.register  # noqa: F401  before nncf.torch
-
-# isort: split
-
 from cell_files import CellFiles
 from choices import indicator_folder
 from kept_plan import keep_plan

@@ -10,10 +10,6 @@ import time
 import warnings
 from functools import lru_cache
 
-import llt_nncf.register  # noqa: F401  registers llt_quantization; before nncf.torch
-
-# isort: split
-
 import choices
 import nncf
 import torch
