@@ -14,6 +14,8 @@ from nncf.torch.quantization.layers import PTQuantizationPoint
 from nncf.torch.quantization.layers import PTQuantizerSetup
 from torch import nn
 
+from llt_nncf.artifacts import FLOAT_INPUT
+from llt_nncf.artifacts import MIXED_INPUT
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import StageError
@@ -61,14 +63,14 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
         for name, ids in by_name.items()
         for node_name in fed_nodes(setup, ids)
     }
-    feeding |= {name: (f"{name} (mixed input)", (UNSEARCHED_BITS,)) for name in mixed_nodes(setup)}
+    feeding |= {name: (f"{name}{MIXED_INPUT}", (UNSEARCHED_BITS,)) for name in mixed_nodes(setup)}
 
     calls = layer_nodes(graph)
     row_points, nodes = _quantized_layers(setup, model, calls)
     rows = []
     for layer_name, node in nodes.items():
         # A float input (quantize_inputs: false, an ignored scope) is counted at 8 bits and never searched.
-        group, activation_bits = feeding.get(node.node_name, (f"{layer_name} (float input)", (UNSEARCHED_BITS,)))
+        group, activation_bits = feeding.get(node.node_name, (f"{layer_name}{FLOAT_INPUT}", (UNSEARCHED_BITS,)))
         row = Layer(
             name=layer_name,
             macs=sum(_macs(graph, call) for call in calls if call.layer_name == node.layer_name),

@@ -12,9 +12,12 @@ from llt_nncf.artifacts.indicator_table import IndicatorTable as IndicatorTable
 from llt_nncf.artifacts.json_file import load_json as load_json
 from llt_nncf.artifacts.json_file import save_json as save_json
 from llt_nncf.artifacts.json_file import write_atomically as write_atomically
+from llt_nncf.artifacts.layer_table import FLOAT_INPUT as FLOAT_INPUT
+from llt_nncf.artifacts.layer_table import MIXED_INPUT as MIXED_INPUT
 from llt_nncf.artifacts.layer_table import Layer as Layer
 from llt_nncf.artifacts.layer_table import LayerTable as LayerTable
 from llt_nncf.artifacts.model_metadata import DIGEST_KEY as DIGEST_KEY
+from llt_nncf.artifacts.model_metadata import NARROWED_KEY as NARROWED_KEY
 from llt_nncf.artifacts.model_metadata import POLICY_KEY as POLICY_KEY
 from llt_nncf.artifacts.model_metadata import VERSIONS_KEY as VERSIONS_KEY
 from llt_nncf.artifacts.model_metadata import graph_digest as graph_digest

@@ -72,8 +72,9 @@ class BitPolicy:
 
     def activation_bits(self, table: LayerTable) -> dict[str, int]:
         """Bits of every activation quantizer by name: those of the groups and the unsearched ones."""
-        searched = {group: self.bits[layers[0].name][1] for group, layers in table.groups.items()}
-        return {**searched, **table.unsearched}
+        groups = {group: layers[0] for group, layers in table.groups.items()}
+        feeding = {group: self.bits[layer.name][1] for group, layer in groups.items() if layer.has_quantizer}
+        return {**feeding, **table.unsearched}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON-able values."""

@@ -17,6 +17,10 @@ from llt_nncf.errors import located
 
 LAYER_TABLE_SCHEMA = "llt_nncf.layer_table/1"
 
+# Ends of the names of activation groups that no quantizer stands for: the input is float, or comes from several.
+FLOAT_INPUT = " (float input)"
+MIXED_INPUT = " (mixed input)"
+
 # The search adds up products with both bit-widths over all layers, in integers of 64 bits.
 _MOST = 10**14
 
@@ -32,7 +36,8 @@ class Layer:
     :param name: Name of the module, for example ``layer1.0.conv1``.
     :param macs: Multiply-accumulates for one sample.
     :param weight_count: Number of weights, without the bias.
-    :param activation_group: Name of the activation quantizer that feeds the layer.
+    :param activation_group: Name of the activation quantizer that feeds the layer; the layer's own name and
+        ``FLOAT_INPUT`` or ``MIXED_INPUT`` if there is no such one.
     :param weight_bits: Candidate bit-widths of the weights, descending.
     :param activation_bits: Candidate bit-widths of the input, descending.
     :param depthwise: Whether every filter reads one channel of many. It is for pictures only: layers that differ in it
@@ -51,6 +56,16 @@ class Layer:
     def is_fixed(self) -> bool:
         """Whether nothing is left to decide here."""
         return len(self.weight_bits) == 1 and len(self.activation_bits) == 1
+
+    @property
+    def has_float_input(self) -> bool:
+        """Whether the input is not quantized; its bits are for the count of BitOPs only."""
+        return self.activation_group.endswith(FLOAT_INPUT)
+
+    @property
+    def has_quantizer(self) -> bool:
+        """Whether one activation quantizer feeds the layer."""
+        return not self.activation_group.endswith((FLOAT_INPUT, MIXED_INPUT))
 
     def uniform_bits(self, weight_bits: int, activation_bits: int) -> tuple[int, int]:
         """Returns the layer's bits in the uniform policy of these: what is fixed keeps its own."""

@@ -8,6 +8,8 @@ POLICY_KEY = "llt_nncf.policy"
 # JSON of package name to version: what the file was made with.
 VERSIONS_KEY = "llt_nncf.versions"
 DIGEST_KEY = "llt_nncf.digest"
+# In an OpenVINO model: JSON of the quantizers whose codes the bounds of an activation function leave fewer.
+NARROWED_KEY = "llt_nncf.narrowed"
 
 
 def graph_digest(graph: Any) -> str:

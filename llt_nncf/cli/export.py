@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
 def _load_samples(path: Path, count: int) -> tuple[Tensor, Tensor | None]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays: dict[str, Any] = {name: file[name][:count] for name in file.files}
+            arrays: dict[str, Any] = {name: file[name][:count] for name in ("inputs", "labels") if name in file.files}
         inputs = torch.from_numpy(arrays["inputs"].astype(np.float32))
         labels = torch.from_numpy(arrays["labels"].astype(np.int64)) if "labels" in arrays else None
     except (EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, zipfile.BadZipFile) as error:

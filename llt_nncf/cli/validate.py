@@ -1,6 +1,7 @@
 """``llt-nncf validate out/digits``, ``llt-nncf validate model.onnx --reference reference.npz``"""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,13 @@ def run(options: argparse.Namespace) -> int:
         benchmark_app=options.benchmark_app,
     )
     print_report(report)
-    path = options.report or (options.model / "report.json" if options.model.is_dir() else None)
-    if path is not None:
-        report.save(path)
+    if options.report is not None:
+        report.save(options.report)
+    elif options.model.is_dir():
+        try:
+            report.save(options.model / "report.json")
+        except OSError as error:  # a folder that others have deployed may not be ours to write
+            print(f"The report was not saved ({error}); --report FILE puts it elsewhere.", file=sys.stderr)
     return 0 if report.passed else 1
 
 

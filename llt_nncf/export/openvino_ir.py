@@ -7,10 +7,12 @@ from pathlib import Path
 import openvino as ov
 
 from llt_nncf.artifacts import DIGEST_KEY
+from llt_nncf.artifacts import NARROWED_KEY
 from llt_nncf.artifacts import POLICY_KEY
 from llt_nncf.artifacts import VERSIONS_KEY
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.errors import ExportError
+from llt_nncf.export.activation_lowering import NARROWED
 from llt_nncf.export.model_files import read_onnx
 from llt_nncf.export.model_files import read_openvino
 from llt_nncf.export.model_files import save_onnx
@@ -29,7 +31,7 @@ def export_openvino(onnx_path: Path | str, xml_path: Path | str, *, packed: bool
     itself, would leave out a rounding in front of a residual addition (see ``openvino_quantizers``).
 
     The metadata of the ONNX file is kept in the model's ``rt_info``, under ``llt_nncf``, with OpenVINO's version added;
-    the digest there is that of the ONNX file.
+    the digest there is that of the ONNX file. ``narrowed`` lists quantizers whose codes an activation function bounds.
 
     :param onnx_path: Written by ``export_onnx``, packed or not.
     :param xml_path: Ends in ``.xml``; the ``.bin`` stands beside it. Both appear when both are complete.
@@ -44,6 +46,7 @@ def export_openvino(onnx_path: Path | str, xml_path: Path | str, *, packed: bool
         raise ExportError(msg)
     proto = read_onnx(onnx_path)
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    narrowed = [node.output[0].removesuffix("/codes") for node in proto.graph.node if node.doc_string == NARROWED]
     clip_before_rounding(proto)
     keep_rounding_before_additions(proto)
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +60,8 @@ def export_openvino(onnx_path: Path | str, xml_path: Path | str, *, packed: bool
             pack_ir_weights(model, {name: weight_bits for name, (weight_bits, _) in bits.items()})
         versions = {**json.loads(metadata.pop(VERSIONS_KEY, "{}")), "openvino": ov.get_version()}
         metadata[VERSIONS_KEY] = json.dumps(versions)
-        for key in (POLICY_KEY, VERSIONS_KEY, DIGEST_KEY):
+        metadata[NARROWED_KEY] = json.dumps(narrowed)
+        for key in (POLICY_KEY, VERSIONS_KEY, DIGEST_KEY, NARROWED_KEY):
             if key in metadata:
                 model.set_rt_info(metadata[key], key.split("."))
         return save_openvino(model, xml_path, minified=packed)

@@ -44,7 +44,8 @@ def clip_before_rounding(model: onnx.ModelProto) -> None:
 
 def keep_rounding_before_additions(model: onnx.ModelProto) -> None:
     """
-    Puts a LeakyRelu of slope 1, which changes nothing, between a convolution and a quantizer in front of an addition.
+    Puts a LeakyRelu of slope 1, which changes nothing, between a convolution and a quantizer before an addition or
+    subtraction.
 
     OpenVINO's CPU plugin fuses the three into one kernel. If the quantizer is the first of what is fused, it clamps to
     its range but does not round to its grid (2026.4.1; the outputs then differ from those of PyTorch and ONNX Runtime).
@@ -55,7 +56,7 @@ def keep_rounding_before_additions(model: onnx.ModelProto) -> None:
     graph = model.graph
     producers = {output: node for node in graph.node for output in node.output}
     readers = Counter(name for node in graph.node for name in node.input)
-    for addition in [node for node in graph.node if node.op_type == "Add"]:
+    for addition in [node for node in graph.node if node.op_type in ("Add", "Sub")]:
         for name in addition.input:
             dequantize = producers.get(name)
             if dequantize is None or dequantize.op_type != "DequantizeLinear":

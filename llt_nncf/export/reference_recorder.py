@@ -21,6 +21,7 @@ from llt_nncf.quantizers import FrozenWeight
 
 # In steps: so near to the middle between two codes, the rounding errors of float32 sums may decide.
 _TIE_TOLERANCE = 2.0**-10
+_UNCHECKED = "compression_ctrl.export_model writes the ONNX file of any, unchecked."
 
 
 class _Tap(NamedTuple):
@@ -49,7 +50,11 @@ def record_reference(
     :param num_tap_samples: Inputs whose codes are kept; they take as much memory as the activations in uint8.
     :param batch_size: Inputs in one forward pass.
     :return: The reference; ``reference.save(path)`` keeps it.
+    :raises ExportError: If the inputs are integers, or the outputs are several, or not one for each input.
     """
+    if not inputs.is_floating_point():
+        msg = f"The inputs are {inputs.dtype}: only models of floating-point inputs can be validated. {_UNCHECKED}"
+        raise ExportError(msg)
     taps: dict[str, list[_Tap]] = {}
     logits = _run(frozen_model, inputs, batch_size)
     if num_tap_samples > 0:
@@ -75,11 +80,15 @@ def record_reference(
 def _run(model: nn.Module, inputs: Tensor, batch_size: int) -> np.ndarray:
     tensors = [*model.parameters(), *model.buffers()]
     device = tensors[0].device if tensors else inputs.device
+    batches = inputs.split(batch_size)
     with training_mode(model, False), torch.no_grad():
-        outputs = [model(batch.to(device)) for batch in inputs.split(batch_size)]
+        outputs = [model(batch.to(device)) for batch in batches]
     if not all(isinstance(output, Tensor) for output in outputs):
-        msg = f"The model returns {type(outputs[0]).__name__}, and only models with one output can be validated."
-        raise ExportError(msg)
+        msg = f"The model returns {type(outputs[0]).__name__}, and only models with one output can be validated. "
+        raise ExportError(msg + _UNCHECKED)
+    if any(len(output) != len(batch) for output, batch in zip(outputs, batches, strict=True)):
+        msg = f"The model returns {len(outputs[0])} rows for {len(batches[0])} inputs; one for each can be validated. "
+        raise ExportError(msg + _UNCHECKED)
     return np.concatenate([output.float().cpu().numpy() for output in outputs])
 
 

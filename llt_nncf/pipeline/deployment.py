@@ -1,5 +1,6 @@
 """From a fine-tuned model to validated files."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -110,4 +111,5 @@ def _export(
 ) -> None:
     export_onnx(frozen, sample, folder / "model.onnx", policy=policy, packed=packed, opset=opset)
     export_openvino(folder / "model.onnx", folder / "model.xml", packed=packed)
-    export_float_onnx(float_model.cpu(), sample, folder / "float.onnx", opset=opset)
+    # A copy: the caller's model stays where it is.
+    export_float_onnx(copy.deepcopy(float_model).cpu(), sample, folder / "float.onnx", opset=opset)

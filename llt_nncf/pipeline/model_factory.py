@@ -1,7 +1,5 @@
 """The float model that a command line names: a function in a file of one's own, or a classifier of torchvision."""
 
-import importlib.util
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ from torch import nn
 
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import some_of
+from llt_nncf.validation.python_file import run_python_file
 
 TORCHVISION = "torchvision:"
 
@@ -33,7 +32,7 @@ def make_model(spec: str) -> nn.Module:
         except ValueError as error:
             msg = f"--model {spec}: {error}. torchvision has for example resnet18, resnet50 and mobilenet_v2."
             raise ArtifactError(msg) from error
-    module = _checked(spec, lambda: _run_file(Path(path)))
+    module = _checked(spec, lambda: run_python_file(Path(path)))
     factory = getattr(module, name, None)
     if not callable(factory):
         found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -44,21 +43,6 @@ def make_model(spec: str) -> nn.Module:
         msg = f"--model {spec}: returned {type(model).__name__}; it must return the float model, a torch.nn.Module."
         raise ArtifactError(msg)
     return model
-
-
-def _run_file(path: Path) -> Any:
-    if not path.is_file():
-        msg = f"{path}: no such file."
-        raise ArtifactError(msg)
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
-    if module_spec is None or module_spec.loader is None:
-        msg = f"{path}: is no Python file."
-        raise ArtifactError(msg)
-    # As in a script, its neighbours can be imported.
-    sys.path.insert(0, str(path.resolve().parent))
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    return module
 
 
 def _checked(spec: str, call: Callable[[], Any]) -> Any:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
 from llt_nncf.artifacts import reading
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ValidationFailedError
+from llt_nncf.validation.python_file import run_python_file
 
 # Takes the outputs for all samples and their labels, which may be None, and returns one figure or several by name.
 AccuracyFunction = Callable[[np.ndarray, np.ndarray | None], float | Mapping[str, float]]
@@ -28,13 +28,8 @@ def load_accuracy_function(text: str) -> AccuracyFunction:
     if not file.endswith(".py") or not name:
         msg = f"{text!r} does not name a function; write it as FILE.py:FUNCTION."
         raise ArtifactError(msg)
-    if not Path(file).is_file():
-        msg = f"{file}: no such file."
-        raise ArtifactError(msg)
     with reading(file, "a Python file that can be run"):
-        module = ModuleType(Path(file).stem)
-        module.__file__ = file
-        exec(compile(Path(file).read_text(encoding="utf-8"), file, "exec"), vars(module))
+        module = run_python_file(Path(file))
     function = getattr(module, name, None)
     if not callable(function):
         msg = f"{file}: has no function {name!r}."

@@ -16,6 +16,8 @@ from llt_nncf.validation.exported_ir import ExportedIr
 from llt_nncf.validation.exported_model import ActivationGrid
 from llt_nncf.validation.exported_model import ExportedModel
 
+_FLOAT_INPUT_BITS = 8
+
 
 def weight_bits_needed(codes: np.ndarray) -> int:
     """
@@ -48,7 +50,9 @@ def check_bit_widths(
     :return: The figures per layer and quantizer, and a sentence per fault.
     """
     faults = [
-        f"Layer {name!r} of the policy is not in the file." for name in policy.bits if name not in exported.weights
+        f"Layer {name!r} of the policy is not in the file; one that reaches no output belongs into ignored_scopes."
+        for name in policy.bits
+        if name not in exported.weights
     ]
     faults += [
         f"Layer {name!r} of the file is not in the policy." for name in exported.weights if name not in policy.bits
@@ -68,17 +72,22 @@ def check_bit_widths(
             faults.append(f"The weights of {name!r} need {needed} bits; the policy gives them {weight_bits}.")
         feeding = {_without_call(quantizer) for quantizer in exported.quantizers_feeding(name)}
         if "" in feeding:
-            faults.append(f"The input of {name!r} is not quantized; the policy gives it {activation_bits} bits.")
+            row = table.by_name.get(name) if table is not None else None
+            # Without a table any input may be meant to be float that has the bits at which those are counted.
+            if not (activation_bits == _FLOAT_INPUT_BITS if row is None else row.has_float_input):
+                faults.append(f"The input of {name!r} is not quantized; the policy gives it {activation_bits} bits.")
         # Behind a concatenation of several quantizers only the table can tell which of them the policy speaks of.
         elif len(feeding) == 1:
             (quantizer,) = feeding
             if wanted.setdefault(quantizer, activation_bits) != activation_bits:
                 both = f"{wanted[quantizer]} and {activation_bits}"
                 faults.append(f"Quantizer {quantizer!r} feeds layers to which the policy gives {both} bits.")
-    if table is not None:
+    if table is not None and not (absent := [name for name in table.by_name if name not in policy.bits]):
         wanted = policy.activation_bits(table)
         lost = set(wanted) - {_without_call(quantizer) for quantizer in exported.activations}
         faults += [f"Quantizer {name!r} of the layer table is not in the file." for name in sorted(lost)]
+    elif table is not None:
+        faults += [f"Layer {name!r} of the layer table is not in the policy." for name in absent]
     activations, range_faults = _check_ranges(exported.activations, wanted)
     return {"weights": weights, "activations": activations}, faults + range_faults
 

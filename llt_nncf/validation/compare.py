@@ -26,7 +26,7 @@ def compare_logits(
         return {}, [f"{int((~np.isfinite(logits)).sum())} of {logits.size} outputs are NaN or infinite"]
     difference = np.abs(logits.astype(np.float64) - wanted.astype(np.float64))
     figures: dict[str, Any] = {
-        "agreement": _share_equal(top_1(logits), top_1(wanted)),
+        "agreement": _share_equal(top_1(logits), top_1(wanted)) if has_classes(wanted) else None,
         "max_abs_difference": float(difference.max()),
         "mean_abs_difference": float(difference.mean()),
     }
@@ -41,7 +41,7 @@ def compare_logits(
         if reference.taps:
             figures["max_difference_steps_of_taps"] = float(steps[: reference.num_tap_samples].max())
     if reference.labels is not None:
-        figures["accuracy"] = _share_equal(top_1(logits), reference.labels)
+        figures["accuracy"] = accuracy(logits, reference.labels)
     return figures, []
 
 
@@ -77,7 +77,12 @@ def top_1(logits: np.ndarray) -> np.ndarray:
 
 def accuracy(logits: np.ndarray | None, labels: np.ndarray | None) -> float | None:
     """Returns the share of samples whose largest logit is at the label, ``None`` without either."""
-    return None if logits is None or labels is None else _share_equal(top_1(logits), labels)
+    return None if logits is None or labels is None or not has_classes(logits) else _share_equal(top_1(logits), labels)
+
+
+def has_classes(logits: np.ndarray) -> bool:
+    """Returns whether a largest output says something: one output alone is always the largest."""
+    return logits[0].size > 1 if logits.ndim <= 2 else logits.shape[1] > 1
 
 
 def _share_equal(found: np.ndarray, wanted: np.ndarray) -> float | None:

@@ -17,6 +17,7 @@ from llt_nncf.validation.bit_widths import weight_bits_needed
 from llt_nncf.validation.exported_model import ExportedModel
 from llt_nncf.validation.latency import ratio_figures
 from llt_nncf.validation.latency import time_in_turns
+from llt_nncf.validation.loadable import loadable
 from llt_nncf.validation.runners import OnnxRuntimeRunner
 from llt_nncf.validation.runners import OpenVinoRunner
 from llt_nncf.validation.runners import Runner
@@ -69,7 +70,8 @@ def describe_target(
         quantizers = {q for name in names if other.get(name) == _LOW_BITS for q in exported.quantizers_feeding(name)}
         kept = {q for name in fixed & set(names) for q in exported.quantizers_feeding(name)}
         variant = without_clips(exported.proto) if is_low else with_clips(exported.proto, quantizers - kept)
-        section["other"]["engines"] = _time(exported.path, variant.SerializeToString(), sample, rounds)
+        with loadable(variant) as model:
+            section["other"]["engines"] = _time(exported.path, model, sample, rounds)
     return section
 
 
@@ -119,7 +121,7 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _time(path: Path, variant: bytes, sample: np.ndarray, rounds: int) -> dict[str, Any]:
+def _time(path: Path, variant: bytes | Path, sample: np.ndarray, rounds: int) -> dict[str, Any]:
     runners: dict[tuple[str, str], Runner] = {}
     for name, model in (("file", path), ("variant", variant)):
         runners["onnxruntime", name] = OnnxRuntimeRunner(model)

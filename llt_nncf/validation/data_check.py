@@ -8,6 +8,7 @@ import numpy as np
 from llt_nncf.errors import ArtifactError
 from llt_nncf.validation.accuracy_function import AccuracyFunction
 from llt_nncf.validation.accuracy_function import figures_of
+from llt_nncf.validation.compare import has_classes
 from llt_nncf.validation.compare import top_1
 from llt_nncf.validation.runners import Runner
 from llt_nncf.validation.sample_data import SampleData
@@ -50,9 +51,10 @@ def check_data(
                 kept[name].append(array)
             kept_labels += [] if labels is None else [labels]
         elif labels is not None:
-            if labels.shape != first.shape:
-                msg = f"{data.path}: labels of shape {labels.shape} are no classes for outputs whose top-1 has shape "
-                msg += f"{first.shape}. Give an accuracy function that knows what they are."
+            shape = next(iter(outputs.values())).shape
+            if labels.shape != first.shape or not all(map(has_classes, outputs.values())):
+                msg = f"{data.path}: labels of shape {labels.shape} are no classes for outputs of shape {shape}. "
+                msg += "Give an accuracy function that knows what they are."
                 raise ArtifactError(msg)
             for name, found in classes.items():
                 right[name] += int((found == labels).sum())

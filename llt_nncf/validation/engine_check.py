@@ -10,6 +10,7 @@ from llt_nncf.errors import ValidationFailedError
 from llt_nncf.errors import some_of
 from llt_nncf.validation.compare import compare_codes
 from llt_nncf.validation.compare import compare_logits
+from llt_nncf.validation.compare import has_classes
 from llt_nncf.validation.executed_graph import ExecutedNode
 from llt_nncf.validation.executed_graph import kernels_of
 from llt_nncf.validation.exported_ir import ExportedIr
@@ -52,12 +53,14 @@ def check_engine(
         faults.append(
             f"top-1 agrees with PyTorch for {agreement:.2%} of the samples; {min_agreement:.2%} are asked for"
         )
+    warnings: list[str] = []
+    if not has_classes(reference.logits):
+        warnings.append("gives one output, so that there are no classes to compare; --data and --accuracy can judge it")
     nodes = runner.nodes()
     figures["nodes"] = count_nodes(exported.neighbours, nodes)
     figures["kernels"] = _kernels(nodes, exported)
-    warnings: list[str] = []
     if not reference.taps:
-        return figures, faults, ["was not compared layer by layer: the reference has no codes"]
+        return figures, faults, [*warnings, "was not compared layer by layer: the reference has no codes"]
     codes = _codes(engine, exported, reference)
     figures["codes"], code_faults = compare_codes(codes, reference)
     faults += code_faults

@@ -1,5 +1,6 @@
 """An exported OpenVINO model, read back: its integer weights, the grids of its activations, and which feeds which."""
 
+import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from llt_nncf.artifacts import NARROWED_KEY
 from llt_nncf.artifacts import POLICY_KEY
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import reading
 from llt_nncf.errors import ArtifactError
 from llt_nncf.validation.exported_model import ActivationGrid
 from llt_nncf.validation.exported_model import WeightTensor
+from llt_nncf.validation.exported_model import steps_of_outputs
 from llt_nncf.validation.ir_tensors import CODES_SUFFIX
 from llt_nncf.validation.ir_tensors import code_limits
 from llt_nncf.validation.ir_tensors import codes_behind
@@ -139,13 +142,13 @@ class ExportedIr:
         """
         The grids by quantizer, in the order of the graph.
 
-        The format has no room for the exporter's note on a narrowed one: it is one that no bit-width has in full.
+        Files of earlier versions do not name the narrowed ones: there they are those that no bit-width has in full.
 
         :raises ArtifactError: If a step size is missing or not positive.
         """
         found = [self._dequantization(name, codes) for name, codes in self._quantizers.items()]
         values = iter(evaluate([output for pair in found for output in pair[:2] if output is not None]))
-        result = {}
+        result, narrowed = {}, self._narrowed
         for (name, codes), (zero, _, multiply) in zip(self._quantizers.items(), found, strict=True):
             zero_point = 0 if zero is None else int(next(values).item())
             step_size = next(values).item() / (2 if is_doubled(multiply) else 1)
@@ -154,7 +157,8 @@ class ExportedIr:
                 raise ArtifactError(msg)
             low, high = code_limits(codes.get_node(), step_size, zero_point)
             is_full = (high - low + 1).bit_count() == 1 and low in (0, zero_point - (high - low + 1) // 2)
-            result[name] = ActivationGrid(low, high, zero_point, step_size, not is_full)
+            is_narrowed = not is_full if narrowed is None else name in narrowed
+            result[name] = ActivationGrid(low, high, zero_point, step_size, is_narrowed)
         return result
 
     def quantizers_feeding(self, layer: str) -> tuple[str, ...]:
@@ -172,6 +176,12 @@ class ExportedIr:
         output = next(output for output in outputs if name in output.get_names())
         found = {weights for weights in codes_behind(output) if weights in self.weights}
         return [layer for layer in self.weights if layer in found]
+
+    @cached_property
+    def _narrowed(self) -> list[str] | None:
+        """The exporter's note on narrowed quantizers, ``None`` if there is none."""
+        path = NARROWED_KEY.split(".")
+        return json.loads(self._model.get_rt_info(path).astype(str)) if self._model.has_rt_info(path) else None
 
     @cached_property
     def _layers(self) -> dict[str, list[Any]]:
@@ -225,7 +235,7 @@ class ExportedIr:
                 yield from self._sources(source)
 
     def _find_output_step_size(self) -> np.ndarray | None:
-        output, is_scaled = self._model.outputs[0].get_node().input_value(0), False
+        output, is_scaled, is_moved = self._model.outputs[0].get_node().input_value(0), False, False
         while (node := output.get_node()).get_type_name() not in _LAYERS:
             codes = {name.removesuffix(CODES_SUFFIX) for name in output.get_names()} & set(self.activations)
             if codes:
@@ -237,9 +247,14 @@ class ExportedIr:
                 # By 1 where ONNX has a Gemm; else it can only be the one that brings codes back to floats.
                 factors = [source.get_node() for source in node.input_values() if is_constant(source)]
                 is_scaled |= factors[0].get_type_name() != "Constant" or not (factors[0].data == 1).all()
+            is_moved |= node.get_type_name() in ("Reshape", "Squeeze")
             output = computed[0]
         layers = [weights for weights in codes_behind(node.input_value(1)) if weights in self.weights]
         quantizers = self.quantizers_feeding(layers[0]) if len(layers) == 1 else ()
         if len(quantizers) != 1 or not quantizers[0] or is_scaled:
             return None
-        return np.float32(self.activations[quantizers[0]].step_size) * self.weights[layers[0]].step_size
+        steps = np.float32(self.activations[quantizers[0]].step_size) * self.weights[layers[0]].step_size
+        shape = self._model.outputs[0].get_partial_shape()
+        num_channels = shape[1].get_length() if shape.rank.get_length() > 1 and shape[1].is_static else None
+        is_last = node.get_type_name() == "MatMul" and shape.rank.get_length() > 2
+        return steps_of_outputs(steps, None if is_moved or is_last else num_channels)

@@ -55,6 +55,17 @@ class ActivationGrid:
     is_narrowed: bool
 
 
+def steps_of_outputs(steps: np.ndarray, num_channels: int | None) -> np.ndarray:
+    """
+    Returns the step sizes along dimension 1 of a model's outputs, or the largest if they do not lie along it.
+
+    :param steps: Of the last layer's accumulator, shape ``()`` or ``(C,)``.
+    :param num_channels: Size of dimension 1; ``None`` if it is not the layer's channels, as behind a reshape.
+    :return: Shape ``()`` or ``(C,)``.
+    """
+    return steps if steps.size == num_channels or steps.ndim == 0 else steps.max()
+
+
 class ExportedModel:
     """
     What an exported file says.
@@ -214,14 +225,15 @@ class ExportedModel:
 
     def _find_output_step_size(self) -> np.ndarray | None:
         """
-        Real units per integer step of the first output: of the last layer's accumulator, shape ``()`` or ``(C,)``.
+        Real units per integer step of the first output: of the last layer's accumulator, see ``steps_of_outputs``.
 
         ``None`` if the output is not computed by a quantized layer or quantizer.
         """
-        node = self._producers.get(self.proto.graph.output[0].name)
+        node, is_moved = self._producers.get(self.proto.graph.output[0].name), False
         while node is not None and node.op_type in ("Flatten", "Reshape", "Squeeze", "Identity", "Add"):
             # Of an Add only the one of a bias: the sum of two layers is on neither's grid.
             computed = [name for name in node.input[: 2 if node.op_type == "Add" else 1] if name in self._producers]
+            is_moved |= node.op_type in ("Flatten", "Reshape", "Squeeze")
             node = self._producers[computed[0]] if len(computed) == 1 else None
         if node is not None and node.op_type == "DequantizeLinear":
             return self._constants[node.input[1]]
@@ -230,4 +242,8 @@ class ExportedModel:
         x, weight = (self._producers.get(name) for name in node.input[:2])
         if x is None or weight is None or {x.op_type, weight.op_type} != {"DequantizeLinear"}:
             return None
-        return self._constants[x.input[1]] * self._constants[weight.input[1]]
+        shape = self.proto.graph.output[0].type.tensor_type.shape.dim
+        num_channels = shape[1].dim_value if len(shape) > 1 else None
+        is_last = node.op_type == "MatMul" and len(shape) > 2
+        steps = self._constants[x.input[1]] * self._constants[weight.input[1]]
+        return steps_of_outputs(steps, None if is_moved or is_last else num_channels)

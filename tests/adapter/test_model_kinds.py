@@ -16,7 +16,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import TensorDataset
 
+from llt_nncf.errors import ExportError
 from llt_nncf.errors import StageError
+from llt_nncf.pipeline import deploy
 from tests.adapter.model_kinds import IMAGE
 from tests.adapter.model_kinds import KINDS
 from tests.adapter.model_kinds import TOKENS
@@ -146,6 +148,18 @@ def flat(outputs):
     return list(outputs) if isinstance(outputs, tuple) else [outputs]
 
 
+def assert_deploys(kind, ctrl, inputs, outputs, folder):
+    """One output for one input of floats passes in both engines, whatever of it is quantized; others are refused."""
+    if len(inputs) > 1:
+        return
+    if inputs[0].dtype == torch.int64 or len(outputs) > 1:
+        with pytest.raises(ExportError, match="unchecked"):
+            deploy(ctrl, kind.make(), inputs[0], None, folder, latency_rounds=0)
+        return
+    report = deploy(ctrl, kind.make(), inputs[0], None, folder, latency_rounds=0, min_agreement=0.9)
+    assert report.faults == ()
+
+
 @pytest.mark.parametrize("name", KINDS)
 # Attention and the padding of convolutions compare sizes as they are traced.
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
@@ -183,6 +197,7 @@ def test_a_model_goes_through_all_stages(name, tmp_path, caplog):
         # A tie that falls to the other side moves what is behind it.
         assert np.median(difference) < 1e-5 * np.ptp(other)
         assert difference.max() < 0.1 * np.ptp(other)
+    assert_deploys(kind, ctrl, inputs, expected, tmp_path / "deployed")
 
 
 def test_the_input_of_a_function_with_weights_is_not_searched():

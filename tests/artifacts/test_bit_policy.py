@@ -3,6 +3,7 @@ import json
 import pytest
 
 from llt_nncf.artifacts import BitPolicy
+from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import ArtifactError
 
@@ -45,6 +46,16 @@ def test_check_names_every_fault_at_once(table: LayerTable):
 
 def test_activation_bits_are_given_by_quantizer(table: LayerTable, policy: BitPolicy):
     assert policy.activation_bits(table) == {"input": 8, "relu": 2, "pool": 8, "add": 8}
+
+
+def test_inputs_that_are_float_or_of_several_quantizers_have_no_quantizer():
+    rows = [
+        Layer(name, 10, 10, group, (4, 2), (8,))
+        for name, group in (("a", "a (float input)"), ("b", "b (mixed input)"), ("c", "relu"))
+    ]
+    policy = BitPolicy(dict.fromkeys("abc", (2, 8)))
+    assert policy.activation_bits(LayerTable(tuple(rows))) == {"relu": 8}
+    assert [(row.has_quantizer, row.has_float_input) for row in rows] == [(False, True), (False, False), (True, False)]
 
 
 def test_policy_comes_back_from_its_json(policy: BitPolicy):

@@ -186,6 +186,16 @@ def test_a_mismatch_leaves_an_older_export_as_it_was(trained, tmp_path, request)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_files_that_only_an_older_export_has_go_with_its_report(trained, tmp_path):
+    out = tmp_path / "out"
+    data = ["--data", str(trained / "samples.npz")]
+    assert main(arguments(trained, out, *data, "--post-training")) == 0
+    assert "nncf_ptq.xml" in written(out)
+    (out / "notes.txt").write_text("Somebody's own.")
+    assert main(arguments(trained, out, *data)) == 0
+    assert written(out) == FILES | {"notes.txt"}
+
+
 KILLED = """
 import os, signal, sys
 import llt_nncf.register
@@ -304,7 +314,7 @@ def test_bad_checkpoints_are_named_with_status_2(trained, tmp_path, capsys, cont
 )
 def test_bad_samples_are_named_with_status_2(trained, tmp_path, capsys, arrays, words):
     np.savez(tmp_path / "samples.npz", **arrays)
-    assert main(arguments(trained, tmp_path / "out", "--data", str(tmp_path / "samples.npz"))) == 2
+    assert main(arguments(trained, tmp_path / "out" / "net", "--data", str(tmp_path / "samples.npz"))) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

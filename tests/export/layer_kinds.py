@@ -68,15 +68,18 @@ class Linear(nn.Module):
 
 
 class Residual(nn.Module):
-    def __init__(self, grid, source, name):
+    """What a branch adds, or what is left of it."""
+
+    def __init__(self, grid, source, name, *, combine=torch.add):
         super().__init__()
         self.grid = grid
+        self.combine = combine
         self.layer = grid.layer(name, source, (C, C, 3, 3), padding=1)
         self.branch_q = quantizer(f"{name}/branch|0", 8, True)
         self.q = grid.quantizer(f"{name}/out")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.q(self.grid.activation(x + self.branch_q(self.layer(x))))
+        return self.q(self.grid.activation(self.combine(x, self.branch_q(self.layer(x)))))
 
 
 class Concat(nn.Module):
@@ -196,6 +199,7 @@ KINDS: dict[str, Callable[[Grid, nn.Module, str], nn.Module]] = {
     "linear_3d": lambda *at: Single(*at, (C, SIZE * SIZE), before=lambda x: x.flatten(2)),
     "relu6": lambda *at: Single(*at, _CONV, activation=F.relu6),
     "add": Residual,
+    "subtract": lambda *at: Residual(*at, combine=torch.sub),
     "concat": lambda *at: Concat(*at, is_unified=True),
     "concat_grids": lambda *at: Concat(*at, is_unified=False),
     "max_pool": lambda *at: Single(*at, _CONV, before=lambda x: F.max_pool2d(x, 2, 1)),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from llt_nncf.errors import ExportError
 from llt_nncf.export import record_reference
 from llt_nncf.functional import quantize_to_int
 from tests.export.frozen_models import SIZE
@@ -88,6 +89,13 @@ class Interleaved(nn.Module):
 
     def forward(self, x):
         return self.q((x + x.sum(0)).T).T
+
+
+def test_what_cannot_be_validated_is_refused_with_what_to_do():
+    with pytest.raises(ExportError, match=r"inputs are torch.int64.*export_model"):
+        record_reference(nn.Embedding(4, 2), torch.zeros(3, 5, dtype=torch.int64))
+    with pytest.raises(ExportError, match=r"15 rows for 3 inputs.*export_model"):
+        record_reference(nn.Flatten(0, 1), torch.zeros(3, 5, 2))
 
 
 def test_codes_and_outputs_of_the_tapped_samples_are_of_the_same_runs():

@@ -119,6 +119,21 @@ def test_files_without_the_function_are_refused(tmp_path, code, name, text):
         load_accuracy_function(f"{tmp_path}/score.py:{name}")
 
 
+def test_a_file_may_have_neighbours_and_dataclasses_of_postponed_annotations(tmp_path):
+    (tmp_path / "neighbour_of_score.py").write_text("HALF = 0.5")
+    (tmp_path / "score.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from neighbour_of_score import HALF\n"
+        "@dataclass\n"
+        "class Score:\n"
+        "    value: float\n"
+        "def f(outputs, labels):\n"
+        "    return Score(HALF).value\n"
+    )
+    assert load_accuracy_function(f"{tmp_path}/score.py:f")(None, None) == 0.5
+
+
 @pytest.mark.parametrize("text", ["score.py", "score:f", "score.py:", "none.py:f"])
 def test_texts_that_name_no_function_are_refused(tmp_path, text):
     with pytest.raises(ArtifactError, match=re.escape(text.removesuffix(":f"))):

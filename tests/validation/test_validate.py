@@ -169,8 +169,11 @@ def test_layers_that_only_policy_or_only_file_have_are_faults(exported):
     path, reference = exported
     bits = {("other" if name == "fc2" else name): value for name, value in BITS.items()}
     faults = faults_of(path, reference, policy=BitPolicy(bits))
-    assert "Layer 'other' of the policy is not in the file." in faults
+    text = "Layer 'other' of the policy is not in the file; one that reaches no output belongs into ignored_scopes."
+    assert text in faults
     assert "Layer 'fc2' of the file is not in the policy." in faults
+    faults = faults_of(path, reference, policy=BitPolicy(bits), table=table())
+    assert "Layer 'fc2' of the layer table is not in the policy." in faults
 
 
 def test_low_agreement_is_a_fault_in_each_engine(exported):
