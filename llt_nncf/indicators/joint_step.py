@@ -108,7 +108,9 @@ class JointStep:
         self._rates = BitRates(quantizers, learning_rate_per_bit or {})
         self._average = None if indicator_ema is None else IndicatorAverage(quantizers, indicator_ema)
         owners = [model] if self._bank is None else [model, self._bank]
-        self._buffers = [b for owner in owners for b in owner.buffers() if b.is_floating_point()]
+        # Those of the quantizers say which bits are in use, and have mirrors that must agree with them.
+        theirs = {id(buffer) for quantizer in quantizers.all() for buffer in quantizer.buffers()}
+        self._buffers = [b for owner in owners for b in owner.buffers() if id(b) not in theirs]
 
     @property
     def device(self) -> torch.device:
@@ -124,17 +126,22 @@ class JointStep:
         :param rate_factor: On the learning rates.
         :return: Loss of every pass, and why the update was left out, if it was.
         :raises TrainingDivergedError: If a loss or a gradient is NaN or infinite; names step, policy and layer. Nothing
-            has changed then.
+            has changed then, nor after any other error in a pass.
         """
-        buffers = [buffer.clone() for buffer in self._buffers]
-        self._optimizer.zero_grad()
-        names, losses = self._passes(batches, step)
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        average_over_ranks([losses, *gradients, *self._buffers])
-        if not bool(torch.isfinite(losses.sum() + nn.utils.get_total_norm(gradients))):
-            for buffer, before in zip(self._buffers, buffers, strict=True):
-                buffer.copy_(before)
-            found = f"at step {step}: {self._find_fault(names, losses.tolist(), batches, step)}"
+        before = [buffer.clone() for buffer in self._buffers]
+        found: str | None = None
+        try:
+            self._optimizer.zero_grad()
+            names, losses = self._passes(batches, step)
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            average_over_ranks([losses, *gradients, *(b for b in self._buffers if b.is_floating_point())])
+            if not bool(torch.isfinite(losses.sum() + nn.utils.get_total_norm(gradients))):
+                found = f"at step {step}: {self._find_fault(names, losses.tolist(), batches, step)}"
+        except BaseException:
+            self._put_back(before)
+            raise
+        if found is not None:
+            self._put_back(before)
             self._optimizer.zero_grad()
             if not self._skips:
                 raise self._diverged(found)
@@ -159,6 +166,11 @@ class JointStep:
                 (loss * (self._factor / len(batches))).backward()
                 totals[name] = totals.get(name, 0.0) + loss.detach() / len(batches)
         return list(totals), torch.stack(list(totals.values()))
+
+    def _put_back(self, values: list[Tensor]) -> None:
+        """Undoes what passes have done to running statistics."""
+        for buffer, value in zip(self._buffers, values, strict=True):
+            buffer.copy_(value)
 
     def _rounds(self, step: int) -> Iterator[str]:
         return policy_rounds(

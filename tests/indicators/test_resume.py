@@ -17,6 +17,7 @@ from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators import train_indicators
 from tests.indicators.tiny_net import CANDIDATES
 from tests.indicators.tiny_net import NoisySet
+from tests.indicators.tiny_net import NormedNet
 from tests.indicators.tiny_net import batches
 from tests.indicators.tiny_net import loss_fn
 from tests.indicators.tiny_net import quantizer_set
@@ -136,6 +137,27 @@ def test_a_training_that_diverges_keeps_what_was_good(tmp_path):
     train_indicators(resumed, quantizer_set(resumed), data, loss_fn, **options)
     for one, other in zip(good.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("fault", [TrainingDivergedError, MemoryError], ids=["bad-batch", "error-amid-the-passes"])
+def test_a_step_that_fails_leaves_no_trace_in_the_batch_norms(tmp_path, fault):
+    data, passes = batches(4), []
+
+    def faulty(model, batch):
+        passes.append(1)
+        loss = loss_fn(model, batch)
+        if len(passes) == 11 and fault is MemoryError:  # the third of the four passes of step 2
+            raise MemoryError
+        return loss
+
+    spoilt = [*data[:2], (data[2][0] * float("nan"), data[2][1]), data[3]] if fault is TrainingDivergedError else data
+    options = {"candidate_bits": CANDIDATES, "checkpoint": tmp_path / "c.ckpt"}
+    bad, good, resumed = (started_net(NormedNet) for _ in range(3))
+    with pytest.raises(fault):
+        train_indicators(bad, quantizer_set(bad), spoilt, faulty, **options)
+    train_indicators(good, quantizer_set(good), data, loss_fn, candidate_bits=CANDIDATES)
+    train_indicators(resumed, quantizer_set(resumed), data, loss_fn, **options)
+    assert all(torch.equal(resumed.state_dict()[name], value) for name, value in good.state_dict().items())
 
 
 @pytest.mark.parametrize("kill_at", [7, 10], ids=["after-an-epoch", "amid-the-next"])
