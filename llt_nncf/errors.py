@@ -54,7 +54,7 @@ class MissingDependencyError(LltError, ImportError):
 
 
 class MissingInitArgsError(LltError, ValueError):
-    """Training at initialisation was asked for, but no data loader or criterion was registered."""
+    """Training at initialisation was asked for, but no data loader or criterion was registered, or the loader gives no batch."""
 
 
 class TrainingDivergedError(LltError, RuntimeError):

@@ -91,9 +91,6 @@ class JointStep:
         for quantizer in quantizers.all():
             quantizer.refresh_mirrors()
         self._bank = PerBitBatchNorm(model, quantizers.weights.values()) if per_bit_batch_norm else None
-        self._open = ExitStack()
-        if self._bank is not None:
-            self._open.enter_context(self._bank)
         copies = [] if self._bank is None else list(self._bank.parameters())
         self._parameters = [p for p in (*model.parameters(), *copies) if p.requires_grad]
         groups = parameter_groups(
@@ -111,6 +108,9 @@ class JointStep:
         # Those of the quantizers say which bits are in use, and have mirrors that must agree with them.
         theirs = {id(buffer) for quantizer in quantizers.all() for buffer in quantizer.buffers()}
         self._buffers = [b for owner in owners for b in owner.buffers() if id(b) not in theirs]
+        self._open = ExitStack()
+        if self._bank is not None:  # last: what fails above must leave no hooks in the model
+            self._open.enter_context(self._bank)
 
     @property
     def device(self) -> torch.device:
