@@ -25,6 +25,7 @@ from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import StepRecord
 from llt_nncf.artifacts import reading
 from llt_nncf.artifacts.json_file import typed
+from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import MissingInitArgsError
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.errors import located
@@ -117,12 +118,14 @@ def train_indicators(
     :raises TrainingDivergedError: If a loss or a gradient is NaN or infinite, after saving the state before that step;
         or if that was so in every step, with ``on_nonfinite="skip"``.
     :raises MissingInitArgsError: If the loader gives no batch in an epoch.
-    :raises ArtifactError: If the checkpoint is of a training with other settings.
+    :raises ArtifactError: If the checkpoint is of a training with other settings, or on more data.
     """
     step_options = {"candidate_bits": candidate_bits, "learning_rate": learning_rate, "seed": seed, **step_options}
     step = JointStep(model, quantizers, loss_fn, **step_options)
     try:
+        per_epoch = _batches_per_epoch(loader, data_fraction, step.device)
         settings = {
+            "batches per epoch": per_epoch,
             "epochs": epochs,
             "max_steps": max_steps,
             "data_fraction": data_fraction,
@@ -135,7 +138,6 @@ def train_indicators(
         run = _Run(step, loader, settings, checkpoint, RankingWindow(tau_window, stop_at_tau), start)
         run.resume()
         model.train()
-        per_epoch = _batches_per_epoch(loader, data_fraction, step.device)
         total = None if per_epoch is None else math.ceil(per_epoch / accumulation_steps) * epochs
         if max_steps is not None:
             total = max_steps if total is None else min(total, max_steps)
@@ -219,8 +221,13 @@ class _Run:
             # The same shuffling again; then on with the generators as they were amid the epoch.
             set_random_state(self._epoch_random, self.loader)
         iterator = iter(self.loader)
-        for _ in range(self.batches_done):
-            next(iterator)
+        if (given := sum(1 for _ in itertools.islice(iterator, self.batches_done))) < self.batches_done:
+            msg = (
+                f"The training of {self.checkpoint} had come to batch {self.batches_done} of an epoch, and the data "
+                f"loader now ends after {given}: register the same data again, or delete the file to train from the "
+                "start."
+            )
+            raise ArtifactError(msg)
         self.restore_random()
         if per_epoch is None:
             iterator = _while_all_ranks_have_one(iterator, self.joint_step.device)
@@ -255,7 +262,10 @@ class _Run:
             self.batches_done -= len(batches)
             if rank_count() == 1 or isinstance(error, TrainingDivergedError):
                 self._save(before)
-            raise
+            if self.checkpoint is None or not isinstance(error, TrainingDivergedError):
+                raise
+            msg = f"{error} From {self.checkpoint} it goes on with that; to change anything else, delete the file, too."
+            raise TrainingDivergedError(msg) from error
         self.steps += 1
         self.skipped += skipped is not None
         if skipped is None:
