@@ -19,6 +19,7 @@ from llt_nncf.indicators.policy_rounds import policy_rounds
 from llt_nncf.indicators.quantizer_set import QuantizerSet
 from llt_nncf.indicators.rank_exchange import average_over_ranks
 from llt_nncf.indicators.rank_exchange import take_from_first_rank
+from llt_nncf.indicators.scalar_loss import scalar_loss
 from llt_nncf.indicators.step_size_rates import BitRates
 from llt_nncf.indicators.step_size_rates import parameter_groups
 from llt_nncf.quantizers import PerBitBatchNorm
@@ -127,6 +128,7 @@ class JointStep:
         :return: Loss of every pass, and why the update was left out, if it was.
         :raises TrainingDivergedError: If a loss or a gradient is NaN or infinite; names step, policy and layer. Nothing
             has changed then, nor after any other error in a pass.
+        :raises InvalidTensorError: If a loss is no tensor of one element.
         """
         before = [buffer.clone() for buffer in self._buffers]
         found: str | None = None
@@ -162,7 +164,7 @@ class JointStep:
             if self._distilled is not None:
                 self._distilled.new_batch()
             for name in self._rounds(step):
-                loss = (self._distilled or self._loss_fn)(self.model, batch)
+                loss = scalar_loss((self._distilled or self._loss_fn)(self.model, batch))
                 (loss * (self._factor / len(batches))).backward()
                 totals[name] = totals.get(name, 0.0) + loss.detach() / len(batches)
         return list(totals), torch.stack(list(totals.values()))
