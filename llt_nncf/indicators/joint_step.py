@@ -1,5 +1,6 @@
 """One step of Algorithm 1: the passes of all policies, one exchange of gradients, one update."""
 
+import itertools
 import math
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from llt_nncf.indicators.distillation import DistilledLoss
 from llt_nncf.indicators.indicator_average import IndicatorAverage
 from llt_nncf.indicators.policy_rounds import policy_rounds
 from llt_nncf.indicators.quantizer_set import QuantizerSet
+from llt_nncf.indicators.rank_exchange import any_over_ranks
 from llt_nncf.indicators.rank_exchange import average_over_ranks
 from llt_nncf.indicators.rank_exchange import take_from_first_rank
 from llt_nncf.indicators.scalar_loss import scalar_loss
@@ -135,7 +137,7 @@ class JointStep:
         try:
             self._optimizer.zero_grad()
             names, losses = self._passes(batches, step)
-            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            gradients = self._gradients()
             average_over_ranks([losses, *gradients, *(b for b in self._buffers if b.is_floating_point())])
             if not bool(torch.isfinite(losses.sum() + nn.utils.get_total_norm(gradients))):
                 found = f"at step {step}: {self._find_fault(names, losses.tolist(), batches, step)}"
@@ -168,6 +170,14 @@ class JointStep:
                 (loss * (self._factor / len(batches))).backward()
                 totals[name] = totals.get(name, 0.0) + loss.detach() / len(batches)
         return list(totals), torch.stack(list(totals.values()))
+
+    def _gradients(self) -> list[Tensor]:
+        """Of all parameters that a pass has used on any rank; zeros where it was on others only (dropped layers)."""
+        used = any_over_ranks([p.grad is not None for p in self._parameters], self.device)
+        for parameter in itertools.compress(self._parameters, used):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return [p.grad for p in self._parameters if p.grad is not None]
 
     def _put_back(self, values: list[Tensor]) -> None:
         """Undoes what passes have done to running statistics."""

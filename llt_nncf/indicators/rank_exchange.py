@@ -94,6 +94,20 @@ def smallest_over_ranks(number: int, device: torch.device) -> int:
     return int(value)
 
 
+def any_over_ranks(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """
+    Returns, place by place, what is true on at least one rank.
+
+    :param flags: As many on every rank.
+    """
+    if rank_count() == 1:
+        return list(flags)
+    values = torch.tensor(flags, dtype=torch.int32, device=device)
+    with exchanging():
+        distributed.all_reduce(values, op=distributed.ReduceOp.MAX)
+    return [bool(value) for value in values.tolist()]
+
+
 def gathered(value: T) -> list[T]:
     """
     Returns what every rank has, in their order.
