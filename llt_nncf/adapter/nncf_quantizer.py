@@ -1,5 +1,6 @@
 """``SwitchableQuantizer`` in the shape that NNCF's quantization algorithm handles."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -59,6 +60,9 @@ class NncfSwitchableQuantizer(BaseQuantizer):
     :param qspec: A ``SwitchableQuantizerSpec``.
     """
 
+    # Python mirror of the buffer ``enabled``: NNCF asks in every forward, and a GPU would be waited for each time.
+    _is_enabled = True
+
     def __init__(self, qspec: SwitchableQuantizerSpec):
         super().__init__(qspec)
         del self._num_bits  # the core knows
@@ -107,6 +111,21 @@ class NncfSwitchableQuantizer(BaseQuantizer):
 
     def get_trainable_params(self) -> dict[str, Tensor]:
         return {"raw_step_sizes": self.core.raw_step_sizes.detach()}
+
+    def is_enabled_quantization(self) -> bool:
+        return self._is_enabled
+
+    def enable_quantization(self) -> None:
+        super().enable_quantization()
+        self._is_enabled = True
+
+    def disable_quantization(self) -> None:
+        super().disable_quantization()
+        self._is_enabled = False
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._is_enabled = super().is_enabled_quantization()
 
     def quantize(self, x: Tensor, execute_traced_op_as_identity: bool = False) -> Tensor:
         refuse_data_parallel(self)
