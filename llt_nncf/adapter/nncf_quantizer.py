@@ -11,7 +11,6 @@ from nncf.torch.layer_utils import COMPRESSION_MODULES
 from nncf.torch.quantization.layers import QUANTIZATION_MODULES
 from nncf.torch.quantization.layers import BaseQuantizer
 from nncf.torch.quantization.layers import PTQuantizerSpec
-from nncf.torch.utils import is_dist_avail_and_initialized
 from torch import Tensor
 
 from llt_nncf.adapter.data_parallel import refuse_data_parallel
@@ -20,6 +19,7 @@ from llt_nncf.errors import StageError
 from llt_nncf.functional import integer_range
 from llt_nncf.functional import min_max_step_size
 from llt_nncf.indicators import exchanging
+from llt_nncf.indicators import rank_count
 from llt_nncf.quantizers import SwitchableQuantizer
 
 # NNCF chooses the quantizer class by the mode of its spec; this mode is ours.
@@ -152,7 +152,7 @@ class NncfSwitchableQuantizer(BaseQuantizer):
         self.core.has_range = True
 
     def broadcast_initialized_params(self, src: int = 0) -> None:
-        if is_dist_avail_and_initialized():
+        if rank_count() > 1:
             with exchanging():
                 for tensor in self.core.state_dict().values():
                     torch.distributed.broadcast(tensor, src=src)

@@ -43,11 +43,19 @@ def exchanging() -> Iterator[None]:
     """
     Words what PyTorch raises when an exchange fails.
 
-    :raises RankExchangeError: If another process has ended, or did not answer within the process group's timeout.
+    :raises RankExchangeError: If another process has ended, or did not answer within the process group's timeout; or if
+        the group does not exchange tensors of this device, as NCCL does none of a CPU.
     """
     try:
         yield
     except RuntimeError as error:
+        if "No backend type associated with device" in str(error):
+            msg = (
+                f"The process group's backend {distributed.get_backend()!r} cannot exchange what the model has: "
+                f'{error}. Move the model to its GPU before create_compressed_model, or start the group with "gloo" to '
+                "train on CPUs."
+            )
+            raise RankExchangeError(msg) from error
         msg = (
             f"Rank {rank()} of {rank_count()} could not exchange with the others: {error}. Most likely another process "
             "has ended, and its output has the reason. Start all ranks again: importance training goes on from its "
