@@ -216,10 +216,10 @@ class _Run:
             sampler.set_epoch(self.epoch)
         if self.batches_done == 0:
             self.sums, self.counted = {}, 0
-            self._epoch_random = random_state(self.loader)
+            self._epoch_random = random_state(self.loader, self.joint_step.device)
         elif self._epoch_random is not None:
             # The same shuffling again; then on with the generators as they were amid the epoch.
-            set_random_state(self._epoch_random, self.loader)
+            set_random_state(self._epoch_random, self.loader, self.joint_step.device)
         iterator = iter(self.loader)
         if (given := sum(1 for _ in itertools.islice(iterator, self.batches_done))) < self.batches_done:
             msg = (
@@ -253,7 +253,7 @@ class _Run:
         on_step: Sequence[Callable[[StepRecord], None]],
     ) -> None:
         """One optimizer step with all that is noted about it."""
-        before = random_state(self.loader)
+        before = random_state(self.loader, self.joint_step.device)
         try:
             losses, skipped = self.joint_step(batches, self.steps, rate_factor)
         except Exception as error:
@@ -314,7 +314,7 @@ class _Run:
 
     def save(self) -> None:
         """Saves the state, if a file is named."""
-        self._save(random_state(self.loader))
+        self._save(random_state(self.loader, self.joint_step.device))
 
     def _save(self, random: Mapping[str, Any]) -> None:
         if self.checkpoint is None:
@@ -350,17 +350,17 @@ class _Run:
             own = state["of_ranks"][rank()]
             self._epoch_random, self._resumed_random = own["epoch_random"], own["random"]
             # They are taken into use later, where nobody would say whose they are if they are damaged.
-            before = random_state(self.loader)
+            before = random_state(self.loader, self.joint_step.device)
             for saved in filter(None, (self._epoch_random, self._resumed_random)):
-                set_random_state(saved, self.loader)
-            set_random_state(before, self.loader)
+                set_random_state(saved, self.loader, self.joint_step.device)
+            set_random_state(before, self.loader, self.joint_step.device)
         if self.batches_done == 0:
             self.restore_random()
 
     def restore_random(self) -> None:
         """Puts the generators where they were at the checkpoint, once."""
         if self._resumed_random is not None:
-            set_random_state(self._resumed_random, self.loader)
+            set_random_state(self._resumed_random, self.loader, self.joint_step.device)
             self._resumed_random = None
 
 
