@@ -54,7 +54,7 @@ class MissingDependencyError(LltError, ImportError):
 
 
 class MissingInitArgsError(LltError, ValueError):
-    """Training at initialisation was asked for, but no data loader or criterion was registered."""
+    """Training at initialisation lacks a data loader, a criterion, or batches from its loader."""
 
 
 class TrainingDivergedError(LltError, RuntimeError):

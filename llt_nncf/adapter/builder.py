@@ -7,6 +7,7 @@ import torch
 from nncf import NNCFConfig
 from nncf.common.quantization.quantizer_setup import SingleConfigQuantizerSetup
 from nncf.config.extractors import extract_range_init_params
+from nncf.config.schemata.defaults import NUM_BN_ADAPTATION_SAMPLES
 from nncf.torch.algo_selector import PT_COMPRESSION_ALGORITHMS
 from nncf.torch.graph.transformations.layout import PTTransformationLayout
 from nncf.torch.nncf_network import NNCFNetwork
@@ -50,7 +51,7 @@ class LltQuantizationBuilder(QuantizationBuilder):
     :param config: The NNCF config; its section is checked here too, for configs that were not loaded from JSON.
     :param should_init: ``False`` on resume: no initialisation, no importance training, no search.
     :raises ConfigError: If the section has faults.
-    :raises MissingInitArgsError: If no data loader was registered.
+    :raises MissingInitArgsError: If no data loader was registered, or one without a batch size.
     """
 
     def __init__(self, config: NNCFConfig, should_init: bool = True):
@@ -89,19 +90,21 @@ class LltQuantizationBuilder(QuantizationBuilder):
 
     def _parse_init_params(self) -> None:
         # The base class looks for its own algorithm's name in the config, and for HAWQ's settings.
-        InitBatches.for_statistics(self.config)
+        batches = InitBatches.for_statistics(self.config)
         try:
             params = extract_range_init_params(self.config, self.name)
         except ValueError as error:  # what NNCF's schema does not see
             msg = f"compression.initializer.range: {error}"
             raise ConfigError(msg) from error
         adaptation = self._algo_config.get("initializer", {}).get("batchnorm_adaptation", {})
-        samples = adaptation.get("num_bn_adaptation_samples", 0)
+        samples = adaptation.get("num_bn_adaptation_samples", NUM_BN_ADAPTATION_SAMPLES)
         if samples < 0:  # NNCF would say so after the importance training
             msg = (
                 f"compression.initializer.batchnorm_adaptation.num_bn_adaptation_samples={samples}: must be at least 0."
             )
             raise ConfigError(msg)
+        if params is not None or samples > 0:
+            batches.check_batch_size()
         self._range_init_params = None if params is None else PTRangeInitParams(**params)
 
     def _get_quantizer_setup(self, target_model: NNCFNetwork) -> PTQuantizerSetup:

@@ -41,6 +41,7 @@ from llt_nncf.indicators import made_by_first_rank
 from llt_nncf.indicators import normalize_indicators
 from llt_nncf.indicators import open_quantizers
 from llt_nncf.indicators import policy_rounds
+from llt_nncf.indicators import scalar_loss
 from llt_nncf.indicators import score_pairs
 from llt_nncf.indicators import start_step_sizes
 from llt_nncf.indicators import train_indicators
@@ -100,12 +101,13 @@ def train_at_initialization(
     :return: What the training did, and the final indicators.
     :raises MissingInitArgsError: If no loader or criterion was registered.
     :raises TrainingDivergedError: If a loss or a gradient becomes NaN or infinite.
+    :raises InvalidTensorError: If the criterion returns anything but a tensor of one element.
     """
     batches = InitBatches.for_training(nncf_config)
     importance, folder = config.importance, config.artifacts_dir
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
-        return batches.loss(model, batch) + sum(other() for other in other_losses)
+        return scalar_loss(batches.loss(model, batch)) + sum(other() for other in other_losses)
 
     kept = _without_indicators(model, quantizers) if importance.restore_weights else {}
     options = {key: value for key, value in asdict(importance).items() if key not in _NOT_TRAINING}

@@ -75,8 +75,22 @@ class InitBatches:
 
     @property
     def batch_size(self) -> int:
-        """Samples in a batch."""
-        return self._loader.batch_size or 1
+        """Samples in a batch; 1 if the loader does not say it."""
+        return getattr(self._loader, "batch_size", None) or 1
+
+    def check_batch_size(self) -> None:
+        """
+        Checks that NNCF can tell how many batches some samples are.
+
+        :raises MissingInitArgsError: If the loader does not say its batch size.
+        """
+        if getattr(self._loader, "batch_size", None) is None:
+            msg = (
+                "The registered data loader has no batch_size, by which NNCF counts samples: register a DataLoader "
+                "with batch_size (and a sampler in place of a batch_sampler), or a subclass of "
+                "nncf.torch.initialization.PTInitializingDataLoader whose batch_size says it."
+            )
+            raise MissingInitArgsError(msg)
 
     @property
     def sampler(self) -> Any:

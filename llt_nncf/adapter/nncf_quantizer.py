@@ -1,5 +1,6 @@
 """``SwitchableQuantizer`` in the shape that NNCF's quantization algorithm handles."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +11,6 @@ from nncf.torch.layer_utils import COMPRESSION_MODULES
 from nncf.torch.quantization.layers import QUANTIZATION_MODULES
 from nncf.torch.quantization.layers import BaseQuantizer
 from nncf.torch.quantization.layers import PTQuantizerSpec
-from nncf.torch.utils import is_dist_avail_and_initialized
 from torch import Tensor
 
 from llt_nncf.adapter.data_parallel import refuse_data_parallel
@@ -19,6 +19,7 @@ from llt_nncf.errors import StageError
 from llt_nncf.functional import integer_range
 from llt_nncf.functional import min_max_step_size
 from llt_nncf.indicators import exchanging
+from llt_nncf.indicators import rank_count
 from llt_nncf.quantizers import SwitchableQuantizer
 
 # NNCF chooses the quantizer class by the mode of its spec; this mode is ours.
@@ -58,6 +59,9 @@ class NncfSwitchableQuantizer(BaseQuantizer):
 
     :param qspec: A ``SwitchableQuantizerSpec``.
     """
+
+    # Python mirror of the buffer ``enabled``: NNCF asks in every forward, and a GPU would be waited for each time.
+    _is_enabled = True
 
     def __init__(self, qspec: SwitchableQuantizerSpec):
         super().__init__(qspec)
@@ -108,6 +112,21 @@ class NncfSwitchableQuantizer(BaseQuantizer):
     def get_trainable_params(self) -> dict[str, Tensor]:
         return {"raw_step_sizes": self.core.raw_step_sizes.detach()}
 
+    def is_enabled_quantization(self) -> bool:
+        return self._is_enabled
+
+    def enable_quantization(self) -> None:
+        super().enable_quantization()
+        self._is_enabled = True
+
+    def disable_quantization(self) -> None:
+        super().disable_quantization()
+        self._is_enabled = False
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._is_enabled = super().is_enabled_quantization()
+
     def quantize(self, x: Tensor, execute_traced_op_as_identity: bool = False) -> Tensor:
         refuse_data_parallel(self)
         return _quantize(x, self.core, execute_traced_op_as_identity)
@@ -133,7 +152,7 @@ class NncfSwitchableQuantizer(BaseQuantizer):
         self.core.has_range = True
 
     def broadcast_initialized_params(self, src: int = 0) -> None:
-        if is_dist_avail_and_initialized():
+        if rank_count() > 1:
             with exchanging():
                 for tensor in self.core.state_dict().values():
                     torch.distributed.broadcast(tensor, src=src)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from nncf.common.logging import nncf_logger
 from nncf.torch.nncf_network import NNCFNetwork
+from nncf.torch.utils import get_model_device
 from torch import nn
 
 from llt_nncf.adapter.init_batches import InitBatches
@@ -32,7 +33,8 @@ def check_training_branches(model: NNCFNetwork, quantizers: QuantizerSet, batche
     :param batches: One of them is run; a model that does not take it in training mode is left alone.
     :raises StageError: If training passes a quantizer that evaluation does not pass there; it is named.
     """
-    before = random_state(batches)
+    device = get_model_device(model)
+    before = random_state(batches, device)
     try:
         batch = next(iter(batches))
         in_evaluation = _passed(model, quantizers, batches, batch, training=False)
@@ -43,7 +45,7 @@ def check_training_branches(model: NNCFNetwork, quantizers: QuantizerSet, batche
             nncf_logger.debug(f"llt_quantization: the model in training mode does not take the batch: {error}")
             return
     finally:
-        set_random_state(before, batches)
+        set_random_state(before, batches, device)
     rest = iter(in_evaluation)
     if not all(quantizer in rest for quantizer in in_training):  # Evaluation may pass some more.
         stray = next(a for a, b in zip_longest(in_training, in_evaluation) if a is not b)

@@ -14,9 +14,10 @@ class _LsqFunction(torch.autograd.Function):
     """
     Forward is Eq. 1-2 of LSQ; backward is Eq. 3 (step size) and Eq. 5 (input).
 
-    The input and the output are kept for the backward pass: the layers in front and behind mostly keep them anyway. An
-    output that was changed in place meanwhile (a residual ``+=``), or let go by an earlier backward pass, is computed
-    again. ``qmin`` and ``qmax`` are numbers, or tensors of no dimension in a compiled graph that serves all bit-widths.
+    The input is kept for the backward pass, and on a CPU the output: the layers in front and behind mostly keep them
+    anyway. An output that was changed in place meanwhile (a residual ``+=``), or let go by an earlier backward pass, is
+    computed again. ``qmin`` and ``qmax`` are numbers, or tensors of no dimension in a compiled graph that serves all
+    bit-widths.
     """
 
     @staticmethod
@@ -24,17 +25,19 @@ class _LsqFunction(torch.autograd.Function):
         ctx.save_for_backward(x, step_size)
         ctx.bounds = (qmin, qmax, grad_scale)
         output = _round_to_grid(x, step_size, qmin, qmax)
-        # An alias: it shares memory and version with the output, and autograd does not refuse a changed one.
-        ctx.output = None if torch.compiler.is_compiling() else (output.detach(), output._version)
+        # A scalar of the step size would make a GPU wait and a compiler give up; sums in half precision lose too much.
+        one_scalar = step_size.numel() == 1 and x.device.type == "cpu" and not torch.compiler.is_compiling()
+        ctx.by_dot_products = one_scalar and x.dtype == step_size.dtype and x.dtype in (torch.float32, torch.float64)
+        # An alias: it shares memory and version with the output, and autograd does not refuse a changed one. Nor does
+        # it free one, so what does not need it must not keep it.
+        ctx.output = (output.detach(), output._version) if ctx.by_dot_products else None
         return output
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):
         x, step_size = ctx.saved_tensors
         qmin, qmax, grad_scale = ctx.bounds
-        # A scalar of the step size would make a GPU wait and a compiler give up; sums in half precision lose too much.
-        one_scalar = step_size.numel() == 1 and x.device.type == "cpu" and not torch.compiler.is_compiling()
-        if one_scalar and x.dtype == grad_output.dtype == step_size.dtype and x.dtype in (torch.float32, torch.float64):
+        if ctx.by_dot_products:
             rounded, version = ctx.output or (None, None)
             ctx.output = None  # the graph may live on, and its memory is what the next gradients need
             if rounded is None or rounded._version != version:

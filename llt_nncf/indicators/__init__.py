@@ -20,6 +20,7 @@ from llt_nncf.indicators.rank_exchange import is_first_rank as is_first_rank
 from llt_nncf.indicators.rank_exchange import made_by_first_rank as made_by_first_rank
 from llt_nncf.indicators.rank_exchange import rank_count as rank_count
 from llt_nncf.indicators.ranking import ranking_tau as ranking_tau
+from llt_nncf.indicators.scalar_loss import scalar_loss as scalar_loss
 from llt_nncf.indicators.start_step_sizes import start_step_sizes as start_step_sizes
 from llt_nncf.indicators.tensorboard_log import TensorBoardLog as TensorBoardLog
 from llt_nncf.indicators.training_progress import TrainingProgress as TrainingProgress

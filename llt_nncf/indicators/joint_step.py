@@ -1,5 +1,6 @@
 """One step of Algorithm 1: the passes of all policies, one exchange of gradients, one update."""
 
+import itertools
 import math
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from llt_nncf.indicators.distillation import DistilledLoss
 from llt_nncf.indicators.indicator_average import IndicatorAverage
 from llt_nncf.indicators.policy_rounds import policy_rounds
 from llt_nncf.indicators.quantizer_set import QuantizerSet
+from llt_nncf.indicators.rank_exchange import any_over_ranks
 from llt_nncf.indicators.rank_exchange import average_over_ranks
 from llt_nncf.indicators.rank_exchange import take_from_first_rank
+from llt_nncf.indicators.scalar_loss import scalar_loss
 from llt_nncf.indicators.step_size_rates import BitRates
 from llt_nncf.indicators.step_size_rates import parameter_groups
 from llt_nncf.quantizers import PerBitBatchNorm
@@ -91,9 +94,6 @@ class JointStep:
         for quantizer in quantizers.all():
             quantizer.refresh_mirrors()
         self._bank = PerBitBatchNorm(model, quantizers.weights.values()) if per_bit_batch_norm else None
-        self._open = ExitStack()
-        if self._bank is not None:
-            self._open.enter_context(self._bank)
         copies = [] if self._bank is None else list(self._bank.parameters())
         self._parameters = [p for p in (*model.parameters(), *copies) if p.requires_grad]
         groups = parameter_groups(
@@ -108,7 +108,12 @@ class JointStep:
         self._rates = BitRates(quantizers, learning_rate_per_bit or {})
         self._average = None if indicator_ema is None else IndicatorAverage(quantizers, indicator_ema)
         owners = [model] if self._bank is None else [model, self._bank]
-        self._buffers = [b for owner in owners for b in owner.buffers() if b.is_floating_point()]
+        # Those of the quantizers say which bits are in use, and have mirrors that must agree with them.
+        theirs = {id(buffer) for quantizer in quantizers.all() for buffer in quantizer.buffers()}
+        self._buffers = [b for owner in owners for b in owner.buffers() if id(b) not in theirs]
+        self._open = ExitStack()
+        if self._bank is not None:  # last: what fails above must leave no hooks in the model
+            self._open.enter_context(self._bank)
 
     @property
     def device(self) -> torch.device:
@@ -124,17 +129,23 @@ class JointStep:
         :param rate_factor: On the learning rates.
         :return: Loss of every pass, and why the update was left out, if it was.
         :raises TrainingDivergedError: If a loss or a gradient is NaN or infinite; names step, policy and layer. Nothing
-            has changed then.
+            has changed then, nor after any other error in a pass.
+        :raises InvalidTensorError: If a loss is no tensor of one element.
         """
-        buffers = [buffer.clone() for buffer in self._buffers]
-        self._optimizer.zero_grad()
-        names, losses = self._passes(batches, step)
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        average_over_ranks([losses, *gradients, *self._buffers])
-        if not bool(torch.isfinite(losses.sum() + nn.utils.get_total_norm(gradients))):
-            for buffer, before in zip(self._buffers, buffers, strict=True):
-                buffer.copy_(before)
-            found = f"at step {step}: {self._find_fault(names, losses.tolist(), batches, step)}"
+        before = [buffer.clone() for buffer in self._buffers]
+        found: str | None = None
+        try:
+            self._optimizer.zero_grad()
+            names, losses = self._passes(batches, step)
+            gradients = self._gradients()
+            average_over_ranks([losses, *gradients, *(b for b in self._buffers if b.is_floating_point())])
+            if not bool(torch.isfinite(losses.sum() + nn.utils.get_total_norm(gradients))):
+                found = f"at step {step}: {self._find_fault(names, losses.tolist(), batches, step)}"
+        except BaseException:
+            self._put_back(before)
+            raise
+        if found is not None:
+            self._put_back(before)
             self._optimizer.zero_grad()
             if not self._skips:
                 raise self._diverged(found)
@@ -155,10 +166,23 @@ class JointStep:
             if self._distilled is not None:
                 self._distilled.new_batch()
             for name in self._rounds(step):
-                loss = (self._distilled or self._loss_fn)(self.model, batch)
+                loss = scalar_loss((self._distilled or self._loss_fn)(self.model, batch))
                 (loss * (self._factor / len(batches))).backward()
                 totals[name] = totals.get(name, 0.0) + loss.detach() / len(batches)
         return list(totals), torch.stack(list(totals.values()))
+
+    def _gradients(self) -> list[Tensor]:
+        """Of all parameters that a pass has used on any rank; zeros where it was on others only (dropped layers)."""
+        used = any_over_ranks([p.grad is not None for p in self._parameters], self.device)
+        for parameter in itertools.compress(self._parameters, used):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return [p.grad for p in self._parameters if p.grad is not None]
+
+    def _put_back(self, values: list[Tensor]) -> None:
+        """Undoes what passes have done to running statistics."""
+        for buffer, value in zip(self._buffers, values, strict=True):
+            buffer.copy_(value)
 
     def _rounds(self, step: int) -> Iterator[str]:
         return policy_rounds(

@@ -25,6 +25,8 @@ from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import StepRecord
 from llt_nncf.artifacts import reading
 from llt_nncf.artifacts.json_file import typed
+from llt_nncf.errors import ArtifactError
+from llt_nncf.errors import MissingInitArgsError
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.errors import located
 from llt_nncf.indicators.joint_step import JointStep
@@ -113,41 +115,47 @@ def train_indicators(
         ``TensorBoardLog``, or whatever takes a ``StepRecord``.
     :param step_options: Options of ``JointStep``: ``momentum``, ``weight_decay``, ``sampled_policies`` and more.
     :return: The indicators and what was done.
-    :raises TrainingDivergedError: If a loss or a gradient is NaN or infinite, after saving the state before that step.
-    :raises ArtifactError: If the checkpoint is of a training with other settings.
+    :raises TrainingDivergedError: If a loss or a gradient is NaN or infinite, after saving the state before that step;
+        or if that was so in every step, with ``on_nonfinite="skip"``.
+    :raises MissingInitArgsError: If the loader gives no batch in an epoch.
+    :raises ArtifactError: If the checkpoint is of a training with other settings, or on more data.
     """
     step_options = {"candidate_bits": candidate_bits, "learning_rate": learning_rate, "seed": seed, **step_options}
     step = JointStep(model, quantizers, loss_fn, **step_options)
-    settings = {
-        "epochs": epochs,
-        "max_steps": max_steps,
-        "data_fraction": data_fraction,
-        "accumulation_steps": accumulation_steps,
-        "ranks": rank_count(),
-        **{key: value for key, value in step_options.items() if key != "teacher"},
-        **_marks_of(model, quantizers),
-    }
-    start = quantizers.read_indicators("start values")
-    run = _Run(step, loader, settings, checkpoint, RankingWindow(tau_window, stop_at_tau), start)
-    run.resume()
-    model.train()
-    per_epoch = _batches_per_epoch(loader, data_fraction, step.device)
-    total = None if per_epoch is None else math.ceil(per_epoch / accumulation_steps) * epochs
-    if max_steps is not None:
-        total = max_steps if total is None else min(total, max_steps)
-    while run.epoch < epochs and not run.is_over(total):
-        for batches in run.groups_of_batches(per_epoch, accumulation_steps):
-            rate_factor = 1.0 if total is None else 0.5 * (1 + math.cos(math.pi * run.steps / total))
-            run.do(batches, rate_factor, total, log_every=log_every, on_step=on_step)
-            if run.steps % checkpoint_every == 0:
-                run.save()
-            if run.is_over(total):
-                break
-        else:
-            run.end_epoch()
-    run.restore_random()  # of a training that was over when it was killed
-    run.save()
-    step.finish()
+    try:
+        per_epoch = _batches_per_epoch(loader, data_fraction, step.device)
+        settings = {
+            "batches per epoch": per_epoch,
+            "epochs": epochs,
+            "max_steps": max_steps,
+            "data_fraction": data_fraction,
+            "accumulation_steps": accumulation_steps,
+            "ranks": rank_count(),
+            **{key: value for key, value in step_options.items() if key != "teacher"},
+            **_marks_of(model, quantizers),
+        }
+        start = quantizers.read_indicators("start values")
+        run = _Run(step, loader, settings, checkpoint, RankingWindow(tau_window, stop_at_tau), start)
+        run.resume()
+        model.train()
+        total = None if per_epoch is None else math.ceil(per_epoch / accumulation_steps) * epochs
+        if max_steps is not None:
+            total = max_steps if total is None else min(total, max_steps)
+        while run.epoch < epochs and not run.is_over(total):
+            for batches in run.groups_of_batches(per_epoch, accumulation_steps):
+                rate_factor = 1.0 if total is None else 0.5 * (1 + math.cos(math.pi * run.steps / total))
+                run.do(batches, rate_factor, total, log_every=log_every, on_step=on_step)
+                if run.steps % checkpoint_every == 0:
+                    run.save()
+                if run.is_over(total):
+                    break
+            else:
+                run.end_epoch()
+        run.check_trained()
+        run.restore_random()  # of a training that was over when it was killed
+        run.save()
+    finally:
+        step.finish()
     losses = {name: value / max(run.counted, 1) for name, value in run.sums.items()}
     text = f"step sizes after {run.steps} steps of importance training, seed {seed}"
     return JointTrainingResult(run.steps, losses, step.indicators(text), run.skipped, run.ranking.is_stable)
@@ -208,13 +216,18 @@ class _Run:
             sampler.set_epoch(self.epoch)
         if self.batches_done == 0:
             self.sums, self.counted = {}, 0
-            self._epoch_random = random_state(self.loader)
+            self._epoch_random = random_state(self.loader, self.joint_step.device)
         elif self._epoch_random is not None:
             # The same shuffling again; then on with the generators as they were amid the epoch.
-            set_random_state(self._epoch_random, self.loader)
+            set_random_state(self._epoch_random, self.loader, self.joint_step.device)
         iterator = iter(self.loader)
-        for _ in range(self.batches_done):
-            next(iterator)
+        if (given := sum(1 for _ in itertools.islice(iterator, self.batches_done))) < self.batches_done:
+            msg = (
+                f"The training of {self.checkpoint} had come to batch {self.batches_done} of an epoch, and the data "
+                f"loader now ends after {given}: register the same data again, or delete the file to train from the "
+                "start."
+            )
+            raise ArtifactError(msg)
         self.restore_random()
         if per_epoch is None:
             iterator = _while_all_ranks_have_one(iterator, self.joint_step.device)
@@ -240,7 +253,7 @@ class _Run:
         on_step: Sequence[Callable[[StepRecord], None]],
     ) -> None:
         """One optimizer step with all that is noted about it."""
-        before = random_state(self.loader)
+        before = random_state(self.loader, self.joint_step.device)
         try:
             losses, skipped = self.joint_step(batches, self.steps, rate_factor)
         except Exception as error:
@@ -249,7 +262,10 @@ class _Run:
             self.batches_done -= len(batches)
             if rank_count() == 1 or isinstance(error, TrainingDivergedError):
                 self._save(before)
-            raise
+            if self.checkpoint is None or not isinstance(error, TrainingDivergedError):
+                raise
+            msg = f"{error} From {self.checkpoint} it goes on with that; to change anything else, delete the file, too."
+            raise TrainingDivergedError(msg) from error
         self.steps += 1
         self.skipped += skipped is not None
         if skipped is None:
@@ -259,19 +275,46 @@ class _Run:
         indicators = tau = from_start = None
         if self.steps % log_every == 0 or self.steps == total:
             indicators = self.joint_step.indicators(f"step sizes after {self.steps} steps")
-            tau, from_start = self.ranking.update(self.steps, indicators), ranking_tau(indicators, self.start)
+            from_start = ranking_tau(indicators, self.start)
+            if skipped is None:  # where nothing is trained, the ranking is no more stable than it was
+                tau = self.ranking.update(self.steps, indicators)
         rate = self.joint_step.learning_rate * rate_factor
         record = StepRecord(self.steps, total, self.epoch, rate, losses, indicators, tau, from_start, skipped)
         for observe in on_step:
             observe(record)
 
     def end_epoch(self) -> None:
+        """
+        Counts the epoch, and saves.
+
+        :raises MissingInitArgsError: If it had no batch.
+        """
+        if self.batches_done == 0:
+            msg = (
+                f"The data loader gave no batch in epoch {self.epoch + 1} of importance training. Give it data, and if "
+                "it is an iterator, which ends once and for all, a DataLoader or list in its place."
+            )
+            raise MissingInitArgsError(msg)
         self.epoch, self.batches_done = self.epoch + 1, 0
         self.save()
 
+    def check_trained(self) -> None:
+        """
+        Checks that not all steps were left out.
+
+        :raises TrainingDivergedError: If they were.
+        """
+        if 0 < self.steps == self.skipped:
+            delete = "" if self.checkpoint is None else f", and delete {self.checkpoint} if it is there"
+            msg = (
+                f"All {self.steps} steps of importance training were left out, because a loss or a gradient was NaN or "
+                f'infinite, so nothing was trained. Set "on_nonfinite" to "error" to see where that comes from{delete}.'
+            )
+            raise TrainingDivergedError(msg)
+
     def save(self) -> None:
         """Saves the state, if a file is named."""
-        self._save(random_state(self.loader))
+        self._save(random_state(self.loader, self.joint_step.device))
 
     def _save(self, random: Mapping[str, Any]) -> None:
         if self.checkpoint is None:
@@ -307,17 +350,17 @@ class _Run:
             own = state["of_ranks"][rank()]
             self._epoch_random, self._resumed_random = own["epoch_random"], own["random"]
             # They are taken into use later, where nobody would say whose they are if they are damaged.
-            before = random_state(self.loader)
+            before = random_state(self.loader, self.joint_step.device)
             for saved in filter(None, (self._epoch_random, self._resumed_random)):
-                set_random_state(saved, self.loader)
-            set_random_state(before, self.loader)
+                set_random_state(saved, self.loader, self.joint_step.device)
+            set_random_state(before, self.loader, self.joint_step.device)
         if self.batches_done == 0:
             self.restore_random()
 
     def restore_random(self) -> None:
         """Puts the generators where they were at the checkpoint, once."""
         if self._resumed_random is not None:
-            set_random_state(self._resumed_random, self.loader)
+            set_random_state(self._resumed_random, self.loader, self.joint_step.device)
             self._resumed_random = None
 
 

@@ -7,11 +7,13 @@ import numpy as np
 import torch
 
 
-def random_state(loader: Any) -> dict[str, Any]:
+def random_state(loader: Any, device: torch.device) -> dict[str, Any]:
     """
     Returns the states of Python's, NumPy's and PyTorch's generators and of those that belong to the loader.
 
     :param loader: The data loader; its ``generator`` and its sampler's are taken if it has any.
+    :param device: Where the model is. Of several GPUs only that one's generator is taken: where the training goes on,
+        others may not be there.
     """
     kind, key, *rest = np.random.get_state()
     return {
@@ -19,23 +21,25 @@ def random_state(loader: Any) -> dict[str, Any]:
         # Not NumPy's array: torch.load would have to import and call something for it.
         "numpy": (kind, np.asarray(key).tolist(), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
         "loader": [generator.get_state() for generator in _generators(loader)],
     }
 
 
-def set_random_state(state: dict[str, Any], loader: Any) -> None:
+def set_random_state(state: dict[str, Any], loader: Any, device: torch.device) -> None:
     """
     Puts all generators back.
 
     :param state: What ``random_state`` returned.
     :param loader: A loader with the same generators.
+    :param device: Where the model is.
     """
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if device.type == "cuda" and (saved := state["cuda"]):
+        # Earlier versions saved those of all GPUs, in their order.
+        torch.cuda.set_rng_state(saved[device.index % len(saved)], device)
     for generator, own in zip(_generators(loader), state["loader"], strict=True):
         generator.set_state(own)
 

@@ -43,11 +43,19 @@ def exchanging() -> Iterator[None]:
     """
     Words what PyTorch raises when an exchange fails.
 
-    :raises RankExchangeError: If another process has ended, or did not answer within the process group's timeout.
+    :raises RankExchangeError: If another process has ended, or did not answer within the process group's timeout; or if
+        the group does not exchange tensors of this device, as NCCL does none of a CPU.
     """
     try:
         yield
     except RuntimeError as error:
+        if "No backend type associated with device" in str(error):
+            msg = (
+                f"The process group's backend {distributed.get_backend()!r} cannot exchange what the model has: "
+                f'{error}. Move the model to its GPU before create_compressed_model, or start the group with "gloo" to '
+                "train on CPUs."
+            )
+            raise RankExchangeError(msg) from error
         msg = (
             f"Rank {rank()} of {rank_count()} could not exchange with the others: {error}. Most likely another process "
             "has ended, and its output has the reason. Start all ranks again: importance training goes on from its "
@@ -92,6 +100,20 @@ def smallest_over_ranks(number: int, device: torch.device) -> int:
     with exchanging():
         distributed.all_reduce(value, op=distributed.ReduceOp.MIN)
     return int(value)
+
+
+def any_over_ranks(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """
+    Returns, place by place, what is true on at least one rank.
+
+    :param flags: As many on every rank.
+    """
+    if rank_count() == 1:
+        return list(flags)
+    values = torch.tensor(flags, dtype=torch.int32, device=device)
+    with exchanging():
+        distributed.all_reduce(values, op=distributed.ReduceOp.MAX)
+    return [bool(value) for value in values.tolist()]
 
 
 def gathered(value: T) -> list[T]:

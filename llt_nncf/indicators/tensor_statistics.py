@@ -89,8 +89,10 @@ class TensorStatistics:
         """
         Takes one tensor into account.
 
-        :param x: Of a shape that ``scale_shape`` broadcasts to, not empty.
+        :param x: Of a shape that ``scale_shape`` broadcasts to; without elements it counts for nothing.
         """
+        if x.numel() == 0:
+            return
         rows = rows_per_step_size(x.detach(), self._scale_shape)
         if self.is_empty:
             self._low = self._high = rows[:, 0].float()

@@ -12,6 +12,10 @@ from llt_nncf.errors import some_of
 
 _SCHEMA = "llt_nncf.importance_checkpoint/3"
 _MOST_NAMED = 8
+# May be another after a resume: what to do about the next bad batch. Earlier versions saved it.
+_FREE = "on_nonfinite"
+# Earlier versions did not save it.
+_ADDED = "batches per epoch"
 
 
 def save_checkpoint(path: Path | str, settings: dict[str, Any], state: dict[str, Any]) -> None:
@@ -51,7 +55,8 @@ def load_checkpoint(path: Path | str, settings: dict[str, Any]) -> dict[str, Any
     if schema != _SCHEMA:
         msg = f"The checkpoint's schema is {schema!r}, and must be {_SCHEMA!r}. {remedy}"
         raise ArtifactError(msg)
-    differing = [key for key in {**saved, **settings} if saved.get(key) != settings.get(key)]
+    saved.setdefault(_ADDED, settings.get(_ADDED))
+    differing = [key for key in {**saved, **settings} if key != _FREE and saved.get(key) != settings.get(key)]
     if differing:
         lines = [f"{key} was {saved.get(key)!r}, now {settings.get(key)!r}" for key in differing]
         msg = f"The checkpoint was saved by another training: {some_of(lines, _MOST_NAMED, '; ')}. {remedy}"

@@ -110,7 +110,7 @@ def compress(loader, tmp_path) -> Callable[..., Any]:
 def create(loader) -> Callable[..., Any]:
     """Returns ``create(model, section, **keys of the whole config) -> (controller, model)``; it is not trained."""
 
-    def run(model: nn.Module, section: Any = (), *, compression_state: Any = None, **top: Any):
+    def run(model: nn.Module, section: Any = (), *, compression_state: Any = None, data: Any = loader, **top: Any):
         content = {
             "input_info": {"sample_size": [1, 2, 7, 9]},
             "compression": {
@@ -125,7 +125,7 @@ def create(loader) -> Callable[..., Any]:
             },
             **top,
         }
-        config = register_default_init_args(NNCFConfig.from_dict(content), loader, criterion=_CRITERION)
+        config = register_default_init_args(NNCFConfig.from_dict(content), data, criterion=_CRITERION)
         return create_compressed_model(model, config, compression_state=compression_state, dump_graphs=False)
 
     return run

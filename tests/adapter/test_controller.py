@@ -24,6 +24,7 @@ from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ConfigError
 from llt_nncf.errors import ExportError
 from llt_nncf.errors import InfeasibleBudgetError
+from llt_nncf.errors import InvalidTensorError
 from llt_nncf.errors import MissingInitArgsError
 from llt_nncf.errors import StageError
 from llt_nncf.errors import TrainingDivergedError
@@ -219,6 +220,11 @@ def test_errors_come_before_the_training(compress, residual):
         compress(copy.deepcopy(residual), register=False)
     with pytest.raises(MissingInitArgsError, match="Importance training"):
         compress(copy.deepcopy(residual), criterion=None)
+
+
+def test_a_criterion_that_returns_no_number_is_refused_by_name(compress, residual):
+    with pytest.raises(InvalidTensorError, match=r"loss of importance training is a dict, .*criterion_fn="):
+        compress(residual, criterion=lambda outputs, target: {"loss": outputs.mean()}, importance={"max_steps": 1})
 
 
 def test_a_policy_for_other_layers_is_refused(compress, residual, tmp_path):

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import BatchSampler
+from torch.utils.data import DataLoader
+from torch.utils.data import SequentialSampler
 
 from llt_nncf.errors import ConfigError
 from llt_nncf.errors import InvalidTensorError
+from llt_nncf.errors import MissingInitArgsError
 
 
 def input_quantizer(ctrl, layer):
@@ -73,6 +77,28 @@ def test_batch_norms_are_adapted_after_the_search_unless_the_samples_are_0(creat
         }
         _, model = create(copy.deepcopy(residual), {"initializer": initializer})
         assert (not torch.equal(model.bn2.running_mean, before)) is moves
+
+
+def batch_sampled(loader):
+    return DataLoader(loader.dataset, batch_sampler=BatchSampler(SequentialSampler(loader.dataset), 32, drop_last=True))
+
+
+@pytest.mark.parametrize("made", [list, batch_sampled], ids=["list", "batch-sampler"])
+@pytest.mark.parametrize("samples", [(64, 0), (0, 64)], ids=["ranges", "batch-norms"])
+def test_a_loader_without_batch_size_is_refused_where_samples_are_counted(create, residual, loader, made, samples):
+    initializer = {
+        "range": {"num_init_samples": samples[0]},
+        "batchnorm_adaptation": {"num_bn_adaptation_samples": samples[1]},
+    }
+    with pytest.raises(MissingInitArgsError, match=r"no batch_size.* register a DataLoader with batch_size"):
+        create(residual, {"initializer": initializer}, data=made(loader))
+
+
+@pytest.mark.parametrize("made", [list, batch_sampled], ids=["list", "batch-sampler"])
+def test_a_loader_without_batch_size_will_do_where_no_samples_are_counted(create, residual, loader, made):
+    initializer = {"range": {"num_init_samples": 0}, "batchnorm_adaptation": {"num_bn_adaptation_samples": 0}}
+    ctrl, _ = create(residual, {"initializer": initializer}, data=made(loader))
+    assert len(ctrl.table.layers) == 5
 
 
 def test_frozen_layers_are_quantized_and_do_not_move(create, residual, loader, check_export):

@@ -13,10 +13,12 @@ import torch
 from nncf.api.compression import CompressionStage
 from nncf.torch import load_state
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 import llt_nncf
 from llt_nncf.adapter.compression_state import check_compression_state
+from llt_nncf.adapter.nncf_quantizer import NncfSwitchableQuantizer
 from llt_nncf.adapter.restore import restore
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
@@ -149,6 +151,39 @@ def test_a_forward_with_other_operations_is_refused_by_their_names(compress, res
 
     with pytest.raises(ArtifactError, match="no operation 'Residual/relu_0' to quantize here"):
         compress(Smooth(), compression_state=in_training, **IN_LOOP)
+
+
+def test_quantizers_read_no_value_that_a_gpu_would_have_to_be_waited_for(create, residual, loader):
+    class Reads(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.count += function is torch.ops.aten._local_scalar_dense.default
+            return function(*args, **(kwargs or {}))
+
+    _, model = create(residual)
+    images, _ = next(iter(loader))
+    with Reads() as reads:
+        model.train()(images)
+    assert reads.count == 4  # the padding of NNCF's four convolutions
+
+
+def test_quantizers_that_nncf_disables_stay_so_through_a_state_dict(create, residual):
+    (_, one), (_, other) = (create(copy.deepcopy(residual)) for _ in range(2))
+    quantizers = [
+        [module for module in model.modules() if isinstance(module, NncfSwitchableQuantizer)] for model in (one, other)
+    ]
+    for quantizer in quantizers[0][::2]:
+        quantizer.disable_quantization()
+    other.load_state_dict(one.state_dict())
+    enabled = [index % 2 == 1 for index in range(len(quantizers[0]))]
+    for of_model in quantizers:
+        assert [quantizer.is_enabled_quantization() for quantizer in of_model] == enabled
+        assert [bool(quantizer.enabled) for quantizer in of_model] == enabled
+    for quantizer in quantizers[0]:
+        quantizer.enable_quantization()
+    other.load_state_dict(one.state_dict())
+    assert all(quantizer.is_enabled_quantization() for quantizer in quantizers[1])
 
 
 def test_another_budget_leaves_the_policy_and_is_said(compress, residual, caplog):

@@ -19,8 +19,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 
-def work(folder, where, indicator, most_bits):
-    torch.distributed.init_process_group("gloo")
+def work(folder, where, indicator, most_bits, backend="gloo"):
+    torch.distributed.init_process_group(backend)
     rank = torch.distributed.get_rank()
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -38,6 +38,8 @@ def work(folder, where, indicator, most_bits):
     config = NNCFConfig.from_dict({"input_info": {"sample_size": [1, 1, 8, 8]}, "compression": section})
     config = register_default_init_args(config, loader, criterion=nn.CrossEntropyLoss())
     ctrl, model = create_compressed_model(model, config, dump_graphs=False)
+    if backend != "gloo":
+        return
     ctrl.distributed()
     parallel = nn.parallel.DistributedDataParallel(model)
     optimizer = torch.optim.SGD(parallel.parameters(), lr=0.01)
@@ -123,6 +125,22 @@ def test_two_ranks_that_accumulate_parts_of_the_batch_are_one_with_all_of_it(tmp
         assert half.keys() == whole.keys()
         for name, value in whole.items():
             torch.testing.assert_close(half[name], value, rtol=1e-9, atol=1e-12, msg=lambda _, name=name: name)
+
+
+# Like NCCL it exchanges nothing that is on a CPU.
+WITHOUT_CPU = "cuda:gloo"
+
+
+def test_one_rank_exchanges_nothing_and_needs_no_backend_for_it(tmp_path):
+    done = run_by_torchrun(tmp_path, SCRIPT, "init", "step_size", "8", WITHOUT_CPU, ranks=1)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_model_on_the_cpu_in_a_group_of_gpus_is_refused_by_name(tmp_path):
+    done = run_by_torchrun(tmp_path, SCRIPT, "init", "step_size", "8", WITHOUT_CPU)
+    assert done.returncode == 1
+    assert "RankExchangeError: The process group's backend 'cuda:gloo' cannot exchange" in done.stderr
+    assert "Move the model to its GPU before create_compressed_model" in done.stderr
 
 
 # Normalized indicators depend on data and batch norm statistics, of which each rank has its own.

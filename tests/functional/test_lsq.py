@@ -195,6 +195,26 @@ def test_gradients_are_computed_only_where_they_are_wanted():
     assert step.grad is not None
 
 
+@pytest.mark.parametrize(
+    ("device", "step_shape", "dtype", "is_kept"),
+    [
+        pytest.param("cpu", (1,), torch.float32, True, id="per-tensor"),
+        pytest.param("cpu", (6, 1), torch.float32, False, id="per-channel"),
+        pytest.param("cpu", (1,), torch.bfloat16, False, id="bfloat16"),
+        pytest.param("meta", (1,), torch.float32, False, id="another-device"),
+    ],
+)
+def test_the_output_is_kept_only_where_the_gradients_need_it(device, step_shape, dtype, is_kept):
+    x = torch.ones(6, 5, dtype=dtype, device=device, requires_grad=True)
+    step = torch.ones(step_shape, device=device, requires_grad=True)
+    output = fake_quantize(x, step, num_bits=4, signed=True)
+    function = output.grad_fn if dtype is torch.float32 else output.grad_fn.next_functions[0][0]
+    assert (function.output is not None) is is_kept
+    output.sum().backward()
+    assert function.output is None
+    assert x.grad.shape == x.shape
+
+
 @pytest.mark.parametrize("function", [fake_quantize, quantize_to_int])
 def test_unsupported_bits_are_refused(function):
     with pytest.raises(InvalidBitWidthError):

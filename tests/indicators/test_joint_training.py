@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import InvalidTensorError
+from llt_nncf.errors import MissingInitArgsError
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators import policy_rounds
 from llt_nncf.indicators import start_step_sizes
@@ -153,6 +154,30 @@ def test_max_steps_ends_training_early():
         net, quantizer_set(net), batches(4), loss_fn, candidate_bits=CANDIDATES, epochs=3, max_steps=5
     )
     assert result.steps == 5
+
+
+def test_a_loss_may_have_one_element_in_any_shape_and_nothing_else():
+    nets = [started_net() for _ in range(2)]
+    for net, shape in zip(nets, [(), (1, 1)], strict=True):
+        train_indicators(
+            net,
+            quantizer_set(net),
+            batches(2),
+            lambda model, batch, shape=shape: loss_fn(model, batch).reshape(shape),
+            candidate_bits=CANDIDATES,
+        )
+    assert all(torch.equal(one, other) for one, other in zip(*(net.parameters() for net in nets), strict=True))
+    with pytest.raises(InvalidTensorError, match=r"a tensor of shape \(8, 3\), and must be .* one element"):
+        train_indicators(
+            nets[0], quantizer_set(nets[0]), batches(1), lambda model, batch: model(batch[0]), candidate_bits=CANDIDATES
+        )
+
+
+@pytest.mark.parametrize("loader", [[], iter(batches(2))], ids=["empty", "only-once"])
+def test_an_epoch_without_batches_is_an_error(loader):
+    net = started_net()
+    with pytest.raises(MissingInitArgsError, match=r"no batch in epoch [12] .*a DataLoader or list"):
+        train_indicators(net, quantizer_set(net), loader, loss_fn, candidate_bits=CANDIDATES, epochs=3)
 
 
 def test_a_loss_that_is_not_finite_names_step_and_policy():

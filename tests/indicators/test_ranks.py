@@ -62,6 +62,60 @@ def test_two_ranks_at_half_batch_are_one_at_full_batch(tmp_path):
     torch.testing.assert_close(first["losses"], result.losses, rtol=1e-9, atol=1e-12)
 
 
+UNUSED = """
+import sys
+import torch
+
+from tests.indicators.tiny_net import CANDIDATES, TinyNet, batches, loss_fn, quantizer_set, started_net
+from llt_nncf.indicators import train_indicators
+
+
+class Headed(TinyNet):
+    def __init__(self):
+        super().__init__()
+        self.heads = torch.nn.ModuleList([torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 3, bias=False)])
+        self.used = [0, 1]
+
+    def forward(self, x):
+        logits = super().forward(x)
+        return sum(self.heads[index](logits) for index in self.used)
+
+
+def work(rank, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    net = started_net(Headed).double()
+    net.used = [rank]
+    start = [head.weight.detach().clone() for head in net.heads]
+    gradients = []
+    options = {"candidate_bits": CANDIDATES, "momentum": 0.0, "weight_decay": 0.0, "max_steps": 1}
+    data = [(x.double(), y) for x, y in batches(1)]
+
+    def noted(model, batch):
+        loss = loss_fn(model, batch)
+        gradients.append(torch.autograd.grad(loss, model.heads[rank].weight, retain_graph=True)[0])
+        return loss
+
+    train_indicators(net, quantizer_set(net), data, noted, learning_rate=0.01, **options)
+    moved = [head.weight.detach() - before for head, before in zip(net.heads, start)]
+    torch.save({"moved": moved, "gradient": sum(gradients)}, f"{folder}/rank{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(work, sys.argv[1:], 2)
+"""
+
+
+def test_what_one_rank_alone_uses_moves_by_half_its_gradient_on_both(tmp_path):
+    done = run(tmp_path, UNUSED)
+    assert done.returncode == 0, done.stderr
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+    for head, rank in enumerate(ranks):
+        for other in ranks:
+            # The mean over the ranks: the other has no gradient for this head. Learning rate 0.01.
+            torch.testing.assert_close(other["moved"][head], -0.01 * rank["gradient"] / 2, rtol=1e-9, atol=1e-14)
+
+
 FAULTY = """
 import os, signal, sys
 from datetime import timedelta

@@ -17,6 +17,7 @@ from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators import train_indicators
 from tests.indicators.tiny_net import CANDIDATES
 from tests.indicators.tiny_net import NoisySet
+from tests.indicators.tiny_net import NormedNet
 from tests.indicators.tiny_net import batches
 from tests.indicators.tiny_net import loss_fn
 from tests.indicators.tiny_net import quantizer_set
@@ -101,6 +102,74 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)
 
 
+def interrupted(checkpoint: Path, loader, at: int = 4) -> None:
+    def on_step(record):
+        if record.step == at:
+            raise KeyboardInterrupt
+
+    net = started_net()
+    options = {"checkpoint": checkpoint, "checkpoint_every": 1, "on_step": [on_step], "epochs": 2}
+    with pytest.raises(KeyboardInterrupt):
+        train_indicators(net, quantizer_set(net), loader, loss_fn, candidate_bits=CANDIDATES, **options)
+
+
+class Unsized:
+    """Batches that do not say how many they are."""
+
+    def __init__(self, data):
+        self._data = data
+
+    def __iter__(self):
+        return iter(self._data)
+
+
+def test_a_resume_with_another_number_of_batches_is_refused(tmp_path):
+    path = tmp_path / "c.ckpt"
+    interrupted(path, batches(6))
+    for count in (2, 7):
+        net = started_net()
+        with pytest.raises(ArtifactError, match=rf"batches per epoch was 6, now {count}. Delete it.*c.ckpt"):
+            train_indicators(
+                net, quantizer_set(net), batches(count), loss_fn, candidate_bits=CANDIDATES, epochs=2, checkpoint=path
+            )
+
+
+def test_a_resume_with_too_few_batches_is_refused_where_nobody_knows_how_many_there_are(tmp_path):
+    path, net = tmp_path / "c.ckpt", started_net()
+    interrupted(path, Unsized(batches(6)))
+    with pytest.raises(ArtifactError, match=r"c.ckpt had come to batch 3 of an epoch, .* ends after 2: .* delete"):
+        train_indicators(
+            net, quantizer_set(net), Unsized(batches(2)), loss_fn, candidate_bits=CANDIDATES, epochs=2, checkpoint=path
+        )
+
+
+def test_a_checkpoint_of_an_earlier_version_is_resumed(tmp_path):
+    path, net = tmp_path / "c.ckpt", started_net()
+    interrupted(path, batches(6))
+    content = torch.load(path)
+    content["settings"].pop("batches per epoch", None)
+    content["settings"]["on_nonfinite"] = "error"
+    torch.save(content, path)
+    options = {"candidate_bits": CANDIDATES, "epochs": 2, "checkpoint": path, "on_nonfinite": "skip"}
+    assert train_indicators(net, quantizer_set(net), batches(6), loss_fn, **options).steps == 12
+
+
+def test_a_training_that_diverged_goes_on_without_the_bad_batch(tmp_path):
+    path, data = tmp_path / "c.ckpt", batches(4)
+    data[2] = (data[2][0] * float("nan"), data[2][1])
+    options = {"candidate_bits": CANDIDATES, "checkpoint": path}
+    bad, resumed, skipping = (started_net() for _ in range(3))
+    with pytest.raises(
+        TrainingDivergedError, match=r'"skip" leaves out .*From .*c.ckpt it goes on with that; .*delete'
+    ):
+        train_indicators(bad, quantizer_set(bad), data, loss_fn, **options)
+    result = train_indicators(resumed, quantizer_set(resumed), data, loss_fn, on_nonfinite="skip", **options)
+    assert (result.steps, result.skipped_steps) == (4, 1)
+    train_indicators(skipping, quantizer_set(skipping), data, loss_fn, candidate_bits=CANDIDATES, on_nonfinite="skip")
+    for one, other in zip(skipping.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_training_that_was_over_when_it_was_killed_leaves_the_generators_as_it_did(tmp_path):
     after = []
     for seed in (5, 6):
@@ -136,6 +205,27 @@ def test_a_training_that_diverges_keeps_what_was_good(tmp_path):
     train_indicators(resumed, quantizer_set(resumed), data, loss_fn, **options)
     for one, other in zip(good.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("fault", [TrainingDivergedError, MemoryError], ids=["bad-batch", "error-amid-the-passes"])
+def test_a_step_that_fails_leaves_no_trace_in_the_batch_norms(tmp_path, fault):
+    data, passes = batches(4), []
+
+    def faulty(model, batch):
+        passes.append(1)
+        loss = loss_fn(model, batch)
+        if len(passes) == 11 and fault is MemoryError:  # the third of the four passes of step 2
+            raise MemoryError
+        return loss
+
+    spoilt = [*data[:2], (data[2][0] * float("nan"), data[2][1]), data[3]] if fault is TrainingDivergedError else data
+    options = {"candidate_bits": CANDIDATES, "checkpoint": tmp_path / "c.ckpt"}
+    bad, good, resumed = (started_net(NormedNet) for _ in range(3))
+    with pytest.raises(fault):
+        train_indicators(bad, quantizer_set(bad), spoilt, faulty, **options)
+    train_indicators(good, quantizer_set(good), data, loss_fn, candidate_bits=CANDIDATES)
+    train_indicators(resumed, quantizer_set(resumed), data, loss_fn, **options)
+    assert all(torch.equal(resumed.state_dict()[name], value) for name, value in good.state_dict().items())
 
 
 @pytest.mark.parametrize("kill_at", [7, 10], ids=["after-an-epoch", "amid-the-next"])

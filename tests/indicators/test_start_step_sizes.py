@@ -168,6 +168,15 @@ def test_statistics_are_those_of_all_tensors_together(scale_shape: tuple[int, ..
     assert statistics.count_per_sample == 3 * 200 * 200
 
 
+def test_tensors_without_elements_count_for_nothing():
+    statistics = TensorStatistics((1,))
+    statistics.add(torch.empty(0, 5))
+    assert statistics.is_empty
+    statistics.add(torch.ones(2, 5))
+    statistics.add(torch.empty(2, 0))
+    assert (statistics.count, statistics.count_per_sample) == (10, 5)
+
+
 def test_the_sample_is_bounded_and_takes_as_much_from_every_batch():
     statistics = TensorStatistics((1,))
     for index in range(40):

@@ -9,6 +9,7 @@ from llt_nncf.errors import InvalidBitWidthError
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators import train_indicators
 from tests.indicators.tiny_net import CANDIDATES
+from tests.indicators.tiny_net import NormedNet
 from tests.indicators.tiny_net import TinyNet
 from tests.indicators.tiny_net import batches
 from tests.indicators.tiny_net import loss_fn
@@ -136,6 +137,56 @@ def test_bad_batches_can_be_skipped():
     assert all(bool(torch.isfinite(value).all()) for value in net.state_dict().values())
     with pytest.raises(TrainingDivergedError, match="step 1"):
         train_indicators(without, quantizer_set(without), data, loss_fn, **options)
+
+
+@pytest.mark.parametrize("stop_at_tau", [None, 0.5], ids=["to-the-end", "by-ranking"])
+def test_a_training_that_skips_every_step_has_trained_nothing(tmp_path, stop_at_tau):
+    spoilt = [(x * math.nan, y) for x, y in batches(5)]
+    net = started_net()
+    options = {"on_nonfinite": "skip", "stop_at_tau": stop_at_tau, "tau_window": 1, "log_every": 1}
+    with pytest.raises(TrainingDivergedError, match=r"All 5 steps .*\"error\".*delete .*c.ckpt"):
+        train_indicators(
+            net,
+            quantizer_set(net),
+            spoilt,
+            loss_fn,
+            candidate_bits=CANDIDATES,
+            checkpoint=tmp_path / "c.ckpt",
+            **options,
+        )
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, InvalidBitWidthError], ids=["interrupt", "wrong-option"])
+def test_an_error_takes_the_copies_of_the_batch_norms_out_of_the_model(fault):
+    def on_step(record):
+        raise KeyboardInterrupt
+
+    net = started_net(NormedNet)
+    options = {"learning_rate_per_bit": {7: 0.5}} if fault is InvalidBitWidthError else {"on_step": [on_step]}
+    with pytest.raises(fault):
+        train_indicators(
+            net, quantizer_set(net), batches(2), loss_fn, candidate_bits=CANDIDATES, per_bit_batch_norm=True, **options
+        )
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+    before = net.norm.running_mean.clone()
+    net.train()(batches(1)[0][0])
+    assert not torch.equal(net.norm.running_mean, before)
+
+
+@pytest.mark.parametrize("per_bit", [False, True], ids=["one-batch-norm", "per-bit"])
+def test_a_skipped_batch_leaves_no_trace_in_the_batch_norms(per_bit):
+    data = batches(3)
+    spoilt = [*data[:1], (data[1][0] * math.nan, data[1][1]), *data[1:]]
+    options = {"candidate_bits": CANDIDATES, **PLAIN, "per_bit_batch_norm": per_bit, "sampled_policies": 0}
+    states = []
+    for rows, steps in ((data[:1], 1), (spoilt[:2], 2)):
+        net = started_net(NormedNet)
+        result = train_indicators(net, quantizer_set(net), rows, loss_fn, on_nonfinite="skip", **options)
+        assert result.steps == steps
+        states.append({name: value for name, value in net.state_dict().items() if name.startswith("norm.running")})
+        states[-1]["batches"] = net.norm.num_batches_tracked
+    # The rate of the only step is the same in both: the cosine starts at 1.
+    torch.testing.assert_close(states[1], states[0], rtol=0.0, atol=0.0)
 
 
 @pytest.mark.parametrize("kind", ["in_place", "teacher"])

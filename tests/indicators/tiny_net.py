@@ -32,6 +32,19 @@ class TinyNet(nn.Module):
         return functional.linear(x, self.fc_weight(self.fc.weight), self.fc.bias)
 
 
+class NormedNet(TinyNet):
+    """With a batch norm between the layers, whose statistics every pass in training mode moves."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        x = functional.conv2d(self.conv_input(x), self.conv_weight(self.conv.weight), self.conv.bias, padding=1)
+        x = self.fc_input(functional.relu(self.norm(x)).mean((2, 3)))
+        return functional.linear(x, self.fc_weight(self.fc.weight), self.fc.bias)
+
+
 def quantizer_set(net: TinyNet) -> QuantizerSet:
     layers = (
         Layer("conv", 100, 72, "conv_input", CANDIDATES, CANDIDATES),
@@ -65,9 +78,9 @@ def loss_fn(model: nn.Module, batch) -> torch.Tensor:
     return functional.cross_entropy(model(batch[0]), batch[1])
 
 
-def started_net() -> TinyNet:
+def started_net(kind: type[TinyNet] = TinyNet) -> TinyNet:
     torch.manual_seed(0)
-    net = TinyNet()
+    net = kind()
     start_step_sizes(net, quantizer_set(net), batches(2), lambda model, batch: model(batch[0]))
     # Away from the point where the largest weight lies on the end of its range, and a last bit decides its gradient.
     net.fc_weight.set_step_size(8, 1.05 * net.fc_weight.step_size(8))
