@@ -51,6 +51,7 @@ def search_policies(
         indicators,
         config.budget,
         alpha=config.alpha,
+        power=search.power,
         restrictions=restrictions_of(config),
         outliers=search.outliers,
         k_best=k_best,

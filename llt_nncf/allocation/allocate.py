@@ -34,6 +34,7 @@ def allocate_bits(
     budget: Budget,
     *,
     alpha: float | str = 1.0,
+    power: float = 1.0,
     restrictions: Restrictions | None = None,
     outliers: str = "repair",
     k_best: int = 1,
@@ -45,8 +46,9 @@ def allocate_bits(
     Chooses the bits of every layer: the smallest sum of indicators within the budget, proven.
 
     Minimises ``sum_g s_a(g, a_g) + alpha * sum_l s_w(l, w_l)`` over activation groups ``g`` and layers ``l`` (LIMPQ,
-    arXiv:2203.08368, Eq. 4). An activation quantizer that feeds several layers is one decision, and its indicator
-    counts once. What is fixed costs as it is and has no indicator. Of scores of whole pairs, it minimises the sum.
+    arXiv:2203.08368, Eq. 4), with every ``s`` raised to ``power``. An activation quantizer that feeds several layers is
+    one decision, and its indicator counts once. What is fixed costs as it is and has no indicator. Of scores of whole
+    pairs, it minimises the sum.
 
     A budget on the size of the weights alone leaves the activations free: they take the bits with the smallest
     indicator, normally the most. The solver counts in integer units, 2**-44 of the sum of all indicators; policies
@@ -56,6 +58,8 @@ def allocate_bits(
     :param budget: The limits.
     :param alpha: Factor on the weights' indicators, finite and not negative; ``auto`` is ``balanced_alpha``'s. It has
         no effect on pair scores.
+    :param power: Exponent of the indicators, positive; 1 in the paper. Step sizes say how far rounding moves values;
+        their squares go with the power of that noise, and make few bits dearer. It has no effect on pair scores.
     :param restrictions: What may be chosen beyond the candidates.
     :param outliers: ``repair``, ``keep`` or ``error``: what happens to indicators that fall as the bits do
         (``mend_outliers``). Pair scores may be in any order.
@@ -71,7 +75,7 @@ def allocate_bits(
     """
     begin = time.perf_counter()
     _check_options(k_best, tolerance, time_limit_s)
-    search = prepare_search(indicators, alpha=alpha, outliers=outliers, restrictions=restrictions)
+    search = prepare_search(indicators, alpha=alpha, power=power, outliers=outliers, restrictions=restrictions)
     limits = budget.limits(indicators.table)
     problem = search.problem(limits)
     if unreachable_limits(problem):
@@ -85,7 +89,7 @@ def allocate_bits(
     is_proven = problem.objective(best) - best_bound <= rounding
     provenance: dict[str, Any] = {
         "budget": budget.to_dict(),
-        **({"alpha": search.alpha} if isinstance(indicators, IndicatorTable) else {}),
+        **({"alpha": search.alpha, "power": power} if isinstance(indicators, IndicatorTable) else {}),
         "best_bound": best_bound,
         "status": "optimal" if is_proven else "within tolerance",
     }

@@ -83,6 +83,7 @@ class Frontier:
     :param axes: One or two of ``AXES``.
     :param budget: Further limits that all points keep, on other fields; of its axes' fields any value will do.
     :param alpha: As in ``allocate_bits``; so are the rest.
+    :param power: Of the indicators.
     :param restrictions: What may be chosen beyond the candidates.
     :param outliers: ``repair``, ``keep`` or ``error``.
     :raises SearchOptionError: If an axis is none, or there are not one or two.
@@ -95,6 +96,7 @@ class Frontier:
         budget: Budget | None = None,
         *,
         alpha: float | str = 1.0,
+        power: float = 1.0,
         restrictions: Restrictions | None = None,
         outliers: str = "repair",
     ):
@@ -102,7 +104,9 @@ class Frontier:
         self.axes = tuple(axes)
         ones: dict[str, Any] = dict.fromkeys(axes, 1.0)
         self._budget = Budget(**ones) if budget is None else replace(budget, **ones)
-        self._search = prepare_search(indicators, alpha=alpha, outliers=outliers, restrictions=restrictions)
+        self._search = prepare_search(
+            indicators, alpha=alpha, power=power, outliers=outliers, restrictions=restrictions
+        )
         self._limits = self._budget.limits(indicators.table)
         self._problem = self._search.problem(self._limits)
         self._names = [limit.name for limit in self._limits]

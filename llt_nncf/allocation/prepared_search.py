@@ -1,8 +1,10 @@
-"""What is the same for every budget: mended indicators, alpha as a number, the choice that is left."""
+"""What is the same for every budget: mended indicators and their power, alpha as a number, the choice that is left."""
 
 import math
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 
 from llt_nncf.allocation.balance import balanced_alpha
 from llt_nncf.allocation.choice_problem import ChoiceProblem
@@ -14,6 +16,7 @@ from llt_nncf.artifacts.indicator_table import IndicatorTable
 from llt_nncf.artifacts.pair_score_table import PairScoreTable
 from llt_nncf.cost.limit import Limit
 from llt_nncf.errors import InvalidIndicatorError
+from llt_nncf.errors import SearchOptionError
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,29 @@ class PreparedSearch:
 
 
 def prepare_search(
-    indicators: IndicatorTable | PairScoreTable, *, alpha: float | str, outliers: str, restrictions: Restrictions | None
+    indicators: IndicatorTable | PairScoreTable,
+    *,
+    alpha: float | str,
+    power: float,
+    outliers: str,
+    restrictions: Restrictions | None,
 ) -> PreparedSearch:
     """
     Checks what ``allocate_bits`` takes, and works out what follows from it.
 
     :raises InvalidIndicatorError: If ``alpha`` is out of range, or outliers are refused.
-    :raises SearchOptionError: If ``outliers`` is no rule.
+    :raises SearchOptionError: If ``outliers`` is no rule, or ``power`` is out of range.
     """
+    if not (math.isfinite(power) and power > 0):
+        msg = f"power={power!r} must be finite and positive; 1.0 takes the indicators as they are."
+        raise SearchOptionError(msg)
     restrictions = restrictions or Restrictions()
     found: tuple[Outlier, ...] = ()
     if isinstance(indicators, IndicatorTable):
         indicators, found = mend_outliers(indicators, outliers)
+        if power != 1:
+            weights, activations = (_raised(rows, power) for rows in (indicators.weights, indicators.activations))
+            indicators = replace(indicators, weights=weights, activations=activations)
         if alpha == "auto":
             alpha = balanced_alpha(indicators)
     elif alpha == "auto":
@@ -65,3 +79,7 @@ def prepare_search(
         msg = f"alpha={alpha!r} must be 'auto', or finite and not negative; 1.0 adds the indicators as they are."
         raise InvalidIndicatorError(msg)
     return PreparedSearch(indicators, alpha, restrictions, found)
+
+
+def _raised(rows: Mapping[str, Mapping[int, float]], power: float) -> dict[str, dict[int, float]]:
+    return {name: {bits: value**power for bits, value in values.items()} for name, values in rows.items()}

@@ -80,6 +80,7 @@ def run(options: argparse.Namespace) -> int:
         # The frontier puts its own values in place of these.
         Budget(**{**budget_values(options), **dict.fromkeys(axes, 1.0)}),
         alpha=options.alpha,
+        power=options.power,
         restrictions=restrictions(options),
         outliers=options.outliers,
     )

@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
         indicators,
         Budget(**budget_values(options)),
         alpha=options.alpha,
+        power=options.power,
         restrictions=restrictions(options),
         outliers=options.outliers,
         k_best=options.k_best,

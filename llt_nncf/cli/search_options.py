@@ -45,6 +45,12 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
         help="weight of the weights' indicators (default: %(default)s); auto: balanced with the activations'",
     )
     parser.add_argument(
+        "--power",
+        type=float,
+        default=1.0,
+        help="of the indicators: 2 makes few bits dearer, for example where only the size is limited (default 1)",
+    )
+    parser.add_argument(
         "--outliers",
         default="repair",
         choices=["repair", "keep", "error"],

@@ -66,6 +66,7 @@ class ImportanceConfig:
 class SearchConfig:
     """Options of the search; the fields are the keys of the section's ``search``."""
 
+    power: float = 1.0
     outliers: str = "repair"
     tolerance: float = 0.0
     k_best: int = 10

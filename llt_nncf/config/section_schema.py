@@ -93,6 +93,7 @@ def section_properties(indicators: Sequence[str]) -> dict[str, Any]:
         "search_time_limit_s": {**_POSITIVE, "default": 60.0},
         "search": _object(
             {
+                "power": {**_POSITIVE, "description": "Of the indicators; 1, as in the paper.", "default": 1.0},
                 "outliers": {
                     "enum": ["repair", "keep", "error"],
                     "description": "Indicators that fall as the bits do: mended, taken as they are, or refused.",

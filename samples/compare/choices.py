@@ -71,7 +71,7 @@ def choose_by_indicators(
     if method.order != "as_trained":
         scores = rearrange(scores, method.order, seed)
     scores = dataclasses.replace(scores, table=budget.table(scores.table))
-    found = allocate_bits(scores, budget.budget, alpha=method.alpha)
+    found = allocate_bits(scores, budget.budget, alpha=method.alpha, power=method.power)
     return found.policy, SearchCost(cost.seconds + time.process_time() - start, cost.passes)
 
 

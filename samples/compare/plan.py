@@ -11,6 +11,7 @@ from typing import Any
 
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.config import LltConfig
+from llt_nncf.config import SearchConfig
 from llt_nncf.config import budget_of_section
 from llt_nncf.cost import Budget
 from llt_nncf.errors import BudgetError
@@ -33,6 +34,7 @@ class Method:
         another tool in our quantizers; ``native``: another tool with quantizers of its own.
     :param indicators: Name in ``Plan.indicators``, of ``indicators``.
     :param alpha: Of the search; the package's default, if not given.
+    :param power: Of the indicators in the search.
     :param order: Whether the layers keep their indicators: ``shuffled``, drawn by the seed, and ``reversed``, the most
         important layer has those of the least, are controls.
     :param rival: Name of the other tool.
@@ -43,6 +45,7 @@ class Method:
     kind: str
     indicators: str = ""
     alpha: float | str = LltConfig.alpha
+    power: float = SearchConfig.power
     order: str = "as_trained"
     rival: str = ""
     budgets: tuple[str, ...] = ()

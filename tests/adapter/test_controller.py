@@ -118,7 +118,9 @@ def test_saved_indicators_and_policies_skip_the_stages_before(compress, residual
 
 def test_the_best_policies_are_ranked_by_the_callers_own_measure(compress, residual, tmp_path):
     budget = {"bitops_as": {"weight_bits": 4, "activation_bits": 4}}
-    ctrl, model = compress(residual, budget=budget, search={"k_best": 4, "weight_bits": {"conv2": [4, 3]}})
+    ctrl, model = compress(
+        residual, budget=budget, search={"k_best": 4, "power": 2.0, "weight_bits": {"conv2": [4, 3]}}
+    )
     first, seen = ctrl.policy, []
 
     def evaluate(policy):
@@ -129,6 +131,7 @@ def test_the_best_policies_are_ranked_by_the_callers_own_measure(compress, resid
     chosen = ctrl.search(ctrl.indicators, evaluate=evaluate)
     assert len({tuple(policy.bits.values()) for policy in seen}) == 4
     assert seen[0].bits == first.bits
+    assert first.provenance["power"] == 2.0
     assert all(policy.bits["conv2"][0] in (4, 3) for policy in seen)
     assert chosen is seen[2]
     assert ctrl.policy is chosen

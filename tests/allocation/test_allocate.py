@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -229,6 +230,28 @@ def test_automatic_alpha_balances_the_sums_of_what_is_searched(fixtures):
     )
     found = allocate_bits(indicators, Budget(bitops_as=(3, 4)), alpha="auto")
     assert found.policy.provenance["alpha"] == pytest.approx(activations / weights, rel=1e-12)
+
+
+def test_a_power_searches_with_raised_indicators(fixtures):
+    indicators = IndicatorTable.load(fixtures / "limpq_resnet50.json")
+
+    def squared(rows):
+        return {name: {bits: value**2 for bits, value in values.items()} for name, values in rows.items()}
+
+    by_hand = replace(indicators, weights=squared(indicators.weights), activations=squared(indicators.activations))
+    budget = Budget(bitops_as=(3, 4), compression_ratio=12.2)
+    for alpha in (3.0, "auto"):
+        found = allocate_bits(indicators, budget, alpha=alpha, power=2.0, outliers="keep")
+        expected = allocate_bits(by_hand, budget, alpha=alpha, outliers="keep")
+        assert found.policy.bits == expected.policy.bits
+        assert found.objective == expected.objective
+        assert found.policy.bits != allocate_bits(indicators, budget, alpha=alpha, outliers="keep").policy.bits
+
+
+@pytest.mark.parametrize("power", [0.0, -1.0, math.nan, math.inf])
+def test_a_power_out_of_range_is_refused(power, make_indicators):
+    with pytest.raises(SearchOptionError, match="must be finite and positive"):
+        allocate_bits(make_indicators(0, (1,)), Budget(gbitops=1.0), power=power)
 
 
 @pytest.mark.parametrize("alpha", [-0.1, math.nan, math.inf, "much"], ids=str)

@@ -75,7 +75,18 @@ def test_budgets_restrictions_and_tables_reach_the_search(content, tmp_path, cap
     options = ["--table", energy.save(tmp_path / "energy.json"), 13, "--without-fixed", "energy"]
     options += ["--latency-ms", 15, "--latency-table", latency.save(tmp_path / "latency.json")]
     options += ["--average-weight-bits", 6, "--average-activation-bits", 7, "--gbitops", 1, "--weight-mib", 1]
-    options += ["--activation-bits", "a=4", "--weight-bits", "b=2,4", "--alpha", "auto", "--outliers", "error"]
+    options += [
+        "--activation-bits",
+        "a=4",
+        "--weight-bits",
+        "b=2,4",
+        "--alpha",
+        "auto",
+        "--power",
+        2,
+        "--outliers",
+        "error",
+    ]
     assert run(tmp_path, tmp_path / "indicators.json", *options, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     used = {limit["name"]: limit["used"] for limit in printed["limits"]}
@@ -90,6 +101,7 @@ def test_budgets_restrictions_and_tables_reach_the_search(content, tmp_path, cap
     assert used["average_weight_bits"] == pytest.approx((8 + 2 + 2) / 3)
     assert used["average_activation_bits"] == pytest.approx((8 + 4 + 4) / 3)
     assert printed["policies"][0]["provenance"]["budget"]["without_fixed"] == ["energy"]
+    assert printed["policies"][0]["provenance"]["power"] == 2.0
     for switch, expected in (("--tied", {(4, 4), (8, 8)}), ("--weight-only", {(8, 8), (2, 4)})):
         budget = ["--gbitops", "1"] if switch == "--tied" else ["--average-weight-bits", "4"]
         assert run(tmp_path, tmp_path / "indicators.json", *budget, switch) == 0

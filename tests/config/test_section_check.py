@@ -51,6 +51,7 @@ def test_the_schemas_defaults_are_the_dataclasses():
         ({"candidate_bits": [4, 4]}, ["compression.candidate_bits=[4, 4]", "twice"]),
         ({"candidate_bits": "4"}, ["compression.candidate_bits='4'", "array"]),
         ({"alpha": -1}, ["compression.alpha=-1"]),
+        ({"search": {"power": 0}}, ["compression.search.power=0"]),
         ({"fixed_bits": 8.0}, ["compression.fixed_bits=8.0: must be of type integer"]),
         ({"importance": {"seed": 2**63}}, ["compression.importance.seed=9223372036854775808", "64 bits"]),
         ({"search_time_limit_s": float("nan")}, ["compression.search_time_limit_s=nan: must be of type number"]),
