@@ -20,8 +20,8 @@ def run_python_file(path: Path) -> ModuleType:
     if not path.is_file():
         msg = f"{path}: no such file."
         raise ArtifactError(msg)
-    # Dataclasses look their module up by its name, which must be nobody else's.
-    name = path.stem if path.stem not in sys.modules else str(path.resolve())
+    # Dataclasses look their module up by its name, which must be nobody else's: not "models".
+    name = str(path.resolve())
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         msg = f"{path}: is no Python file."

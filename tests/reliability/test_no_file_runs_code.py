@@ -43,8 +43,7 @@ ALLOWED = {
     "llt_nncf/limpq/plain_pickle.py": {"import pickle"},  # to refuse every name in it
     # llt-nncf run SCRIPT, and the start of the processes that it starts
     "llt_nncf/launcher": {"run_path()", "run_module()", "import_module()", "exec_module()"},
-    "llt_nncf/pipeline/model_factory.py": {"exec_module()"},  # --model FILE.py:FUNCTION
-    "llt_nncf/validation/accuracy_function.py": {"exec()"},  # --accuracy FILE.py:FUNCTION
+    "llt_nncf/validation/python_file.py": {"exec_module()"},  # --model and --accuracy FILE.py:FUNCTION
     "llt_nncf/cli/main.py": {"import_module()"},  # a subcommand, one of a fixed list
     "benchmarks/deploy.py": {"import_module()"},  # packages of fixed names
     "samples/compare/rivals/choice.py": {"import_module()"},  # likewise
