@@ -63,7 +63,7 @@ def keys_of(schema: dict[str, Any]) -> set[str]:
 
 # A key path, or of two sections side by side the key that holds both; or a key that is no word of any text.
 KEY_PATH = re.compile(r"compression(\[\d+\])?(\.\S|:)")
-KEYS = {key for key in keys_of({"properties": PROPERTIES}) if len(key) > 6}
+KEYS = {key for key in keys_of({"properties": PROPERTIES}) if len(key) > 6} | {"target_device"}  # beside the section
 
 
 @contextmanager
