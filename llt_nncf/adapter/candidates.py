@@ -18,7 +18,6 @@ from nncf.common.hardware.config import HWConfig
 from nncf.torch.graph.transformations.commands import PTTargetPoint
 from nncf.torch.quantization.layers import PTQuantizerSetup
 
-from llt_nncf.adapter.layer_survey import UNSEARCHED_BITS
 from llt_nncf.adapter.layer_survey import activation_quantizers
 from llt_nncf.adapter.layer_survey import fed_nodes
 from llt_nncf.adapter.layer_survey import layer_nodes
@@ -27,6 +26,7 @@ from llt_nncf.adapter.layer_survey import repeated_layers
 from llt_nncf.adapter.layer_survey import weight_points
 from llt_nncf.adapter.nncf_quantizer import SwitchableQuantizerSpec
 from llt_nncf.adapter.scopes import rule_for
+from llt_nncf.artifacts import UNSEARCHED_BITS
 from llt_nncf.config import LltConfig
 from llt_nncf.config import raise_faults
 from llt_nncf.errors import StageError

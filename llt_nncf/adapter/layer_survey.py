@@ -16,12 +16,10 @@ from torch import nn
 
 from llt_nncf.artifacts import FLOAT_INPUT
 from llt_nncf.artifacts import MIXED_INPUT
+from llt_nncf.artifacts import UNSEARCHED_BITS
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import StageError
-
-# Of inputs that feed no layer, or that no one quantizer feeds.
-UNSEARCHED_BITS = 8
 
 
 @dataclass(frozen=True)

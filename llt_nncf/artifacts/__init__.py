@@ -14,6 +14,7 @@ from llt_nncf.artifacts.json_file import save_json as save_json
 from llt_nncf.artifacts.json_file import write_atomically as write_atomically
 from llt_nncf.artifacts.layer_table import FLOAT_INPUT as FLOAT_INPUT
 from llt_nncf.artifacts.layer_table import MIXED_INPUT as MIXED_INPUT
+from llt_nncf.artifacts.layer_table import UNSEARCHED_BITS as UNSEARCHED_BITS
 from llt_nncf.artifacts.layer_table import Layer as Layer
 from llt_nncf.artifacts.layer_table import LayerTable as LayerTable
 from llt_nncf.artifacts.model_metadata import DIGEST_KEY as DIGEST_KEY

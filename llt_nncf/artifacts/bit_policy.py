@@ -72,8 +72,9 @@ class BitPolicy:
 
     def activation_bits(self, table: LayerTable) -> dict[str, int]:
         """Bits of every activation quantizer by name: those of the groups and the unsearched ones."""
-        groups = {group: layers[0] for group, layers in table.groups.items()}
-        feeding = {group: self.bits[layer.name][1] for group, layer in groups.items() if layer.has_quantizer}
+        feeding = {
+            group: self.bits[layers[0].name][1] for group, layers in table.groups.items() if layers[0].has_quantizer
+        }
         return {**feeding, **table.unsearched}
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,6 +20,8 @@ LAYER_TABLE_SCHEMA = "llt_nncf.layer_table/1"
 # Ends of the names of activation groups that no quantizer stands for: the input is float, or comes from several.
 FLOAT_INPUT = " (float input)"
 MIXED_INPUT = " (mixed input)"
+# Of such inputs, and of activation quantizers that feed no layer.
+UNSEARCHED_BITS = 8
 
 # The search adds up products with both bit-widths over all layers, in integers of 64 bits.
 _MOST = 10**14

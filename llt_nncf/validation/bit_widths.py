@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from llt_nncf.artifacts import DIGEST_KEY
+from llt_nncf.artifacts import UNSEARCHED_BITS
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import Reference
@@ -15,8 +16,6 @@ from llt_nncf.artifacts import weight_digest
 from llt_nncf.validation.exported_ir import ExportedIr
 from llt_nncf.validation.exported_model import ActivationGrid
 from llt_nncf.validation.exported_model import ExportedModel
-
-_FLOAT_INPUT_BITS = 8
 
 
 def weight_bits_needed(codes: np.ndarray) -> int:
@@ -74,7 +73,7 @@ def check_bit_widths(
         if "" in feeding:
             row = table.by_name.get(name) if table is not None else None
             # Without a table any input may be meant to be float that has the bits at which those are counted.
-            if not (activation_bits == _FLOAT_INPUT_BITS if row is None else row.has_float_input):
+            if not (activation_bits == UNSEARCHED_BITS if row is None else row.has_float_input):
                 faults.append(f"The input of {name!r} is not quantized; the policy gives it {activation_bits} bits.")
         # Behind a concatenation of several quantizers only the table can tell which of them the policy speaks of.
         elif len(feeding) == 1:

@@ -51,8 +51,8 @@ def check_data(
                 kept[name].append(array)
             kept_labels += [] if labels is None else [labels]
         elif labels is not None:
-            shape = next(iter(outputs.values())).shape
             if labels.shape != first.shape or not all(map(has_classes, outputs.values())):
+                shape = next(iter(outputs.values())).shape
                 msg = f"{data.path}: labels of shape {labels.shape} are no classes for outputs of shape {shape}. "
                 msg += "Give an accuracy function that knows what they are."
                 raise ArtifactError(msg)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from llt_nncf.artifacts import DIGEST_KEY
 from llt_nncf.artifacts import NARROWED_KEY
 from llt_nncf.artifacts import POLICY_KEY
+from llt_nncf.artifacts import VERSIONS_KEY
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import reading
 from llt_nncf.errors import ArtifactError
@@ -24,7 +26,6 @@ from llt_nncf.validation.ir_tensors import evaluate
 from llt_nncf.validation.ir_tensors import is_constant
 from llt_nncf.validation.ir_tensors import is_doubled
 
-_NOTES = ("policy", "versions", "digest")
 _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 _POOLINGS = ("AvgPool", "MaxPool", "ReduceMax", "ReduceMean")
 # They stand between a quantizer and the layer that it feeds.
@@ -74,12 +75,8 @@ class ExportedIr:
     @cached_property
     def metadata(self) -> dict[str, str]:
         """What the exporter noted in the model, by its keys in the ONNX file."""
-        paths = {f"llt_nncf.{note}": ["llt_nncf", note] for note in _NOTES}
-        return {
-            key: self._model.get_rt_info(path).astype(str)
-            for key, path in paths.items()
-            if self._model.has_rt_info(path)
-        }
+        notes = {key: self._note(key) for key in (POLICY_KEY, VERSIONS_KEY, DIGEST_KEY)}
+        return {key: note for key, note in notes.items() if note is not None}
 
     @cached_property
     def policy(self) -> BitPolicy | None:
@@ -148,7 +145,8 @@ class ExportedIr:
         """
         found = [self._dequantization(name, codes) for name, codes in self._quantizers.items()]
         values = iter(evaluate([output for pair in found for output in pair[:2] if output is not None]))
-        result, narrowed = {}, self._narrowed
+        note = self._note(NARROWED_KEY)
+        result, narrowed = {}, None if note is None else json.loads(note)
         for (name, codes), (zero, _, multiply) in zip(self._quantizers.items(), found, strict=True):
             zero_point = 0 if zero is None else int(next(values).item())
             step_size = next(values).item() / (2 if is_doubled(multiply) else 1)
@@ -177,11 +175,10 @@ class ExportedIr:
         found = {weights for weights in codes_behind(output) if weights in self.weights}
         return [layer for layer in self.weights if layer in found]
 
-    @cached_property
-    def _narrowed(self) -> list[str] | None:
-        """The exporter's note on narrowed quantizers, ``None`` if there is none."""
-        path = NARROWED_KEY.split(".")
-        return json.loads(self._model.get_rt_info(path).astype(str)) if self._model.has_rt_info(path) else None
+    def _note(self, key: str) -> str | None:
+        """What the exporter noted under ``key``, ``None`` if nothing."""
+        path = key.split(".")
+        return self._model.get_rt_info(path).astype(str) if self._model.has_rt_info(path) else None
 
     @cached_property
     def _layers(self) -> dict[str, list[Any]]:
@@ -254,7 +251,6 @@ class ExportedIr:
         if len(quantizers) != 1 or not quantizers[0] or is_scaled:
             return None
         steps = np.float32(self.activations[quantizers[0]].step_size) * self.weights[layers[0]].step_size
-        shape = self._model.outputs[0].get_partial_shape()
-        num_channels = shape[1].get_length() if shape.rank.get_length() > 1 and shape[1].is_static else None
-        is_last = node.get_type_name() == "MatMul" and shape.rank.get_length() > 2
-        return steps_of_outputs(steps, None if is_moved or is_last else num_channels)
+        dimensions = self._model.outputs[0].get_partial_shape()
+        shape = [dimension.get_length() if dimension.is_static else 0 for dimension in dimensions]
+        return steps_of_outputs(steps, shape, is_linear=node.get_type_name() == "MatMul", is_moved=is_moved)

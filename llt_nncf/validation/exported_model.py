@@ -1,6 +1,7 @@
 """An exported ONNX file, read back: its integer weights, the grids of its activations, and which feeds which."""
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,15 +56,18 @@ class ActivationGrid:
     is_narrowed: bool
 
 
-def steps_of_outputs(steps: np.ndarray, num_channels: int | None) -> np.ndarray:
+def steps_of_outputs(steps: np.ndarray, shape: Sequence[int], *, is_linear: bool, is_moved: bool) -> np.ndarray:
     """
     Returns the step sizes along dimension 1 of a model's outputs, or the largest if they do not lie along it.
 
     :param steps: Of the last layer's accumulator, shape ``()`` or ``(C,)``.
-    :param num_channels: Size of dimension 1; ``None`` if it is not the layer's channels, as behind a reshape.
+    :param shape: Of the outputs; 0 stands for a dimension of any size.
+    :param is_linear: Whether the layer has its channels in the last dimension.
+    :param is_moved: Whether they are reshaped behind it.
     :return: Shape ``()`` or ``(C,)``.
     """
-    return steps if steps.size == num_channels or steps.ndim == 0 else steps.max()
+    lie_along = len(shape) > 1 and steps.size == shape[1] and not is_moved and not (is_linear and len(shape) > 2)
+    return steps if lie_along or steps.ndim == 0 else steps.max()
 
 
 class ExportedModel:
@@ -242,8 +246,6 @@ class ExportedModel:
         x, weight = (self._producers.get(name) for name in node.input[:2])
         if x is None or weight is None or {x.op_type, weight.op_type} != {"DequantizeLinear"}:
             return None
-        shape = self.proto.graph.output[0].type.tensor_type.shape.dim
-        num_channels = shape[1].dim_value if len(shape) > 1 else None
-        is_last = node.op_type == "MatMul" and len(shape) > 2
         steps = self._constants[x.input[1]] * self._constants[weight.input[1]]
-        return steps_of_outputs(steps, None if is_moved or is_last else num_channels)
+        shape = [dimension.dim_value for dimension in self.proto.graph.output[0].type.tensor_type.shape.dim]
+        return steps_of_outputs(steps, shape, is_linear=node.op_type == "MatMul", is_moved=is_moved)

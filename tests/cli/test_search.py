@@ -75,18 +75,8 @@ def test_budgets_restrictions_and_tables_reach_the_search(content, tmp_path, cap
     options = ["--table", energy.save(tmp_path / "energy.json"), 13, "--without-fixed", "energy"]
     options += ["--latency-ms", 15, "--latency-table", latency.save(tmp_path / "latency.json")]
     options += ["--average-weight-bits", 6, "--average-activation-bits", 7, "--gbitops", 1, "--weight-mib", 1]
-    options += [
-        "--activation-bits",
-        "a=4",
-        "--weight-bits",
-        "b=2,4",
-        "--alpha",
-        "auto",
-        "--power",
-        2,
-        "--outliers",
-        "error",
-    ]
+    options += ["--activation-bits", "a=4", "--weight-bits", "b=2,4"]
+    options += ["--alpha", "auto", "--power", 2, "--outliers", "error"]
     assert run(tmp_path, tmp_path / "indicators.json", *options, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     used = {limit["name"]: limit["used"] for limit in printed["limits"]}
