@@ -14,6 +14,7 @@ import math
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,10 +37,11 @@ from models import build_model  # noqa: E402
 
 BITS = (6, 5, 4, 3, 2)
 PASSES = len(BITS) + 1
-# Name -> (network, shape of a batch).
+# Name -> (network, shape of a batch). The last one on a GPU only.
 CASES = {
     "ResNet-20, 64x3x32x32": (lambda: build_model("resnet20", num_classes=10, in_channels=3), (64, 3, 32, 32)),
     "ResNet-18, 16x3x64x64": (lambda: torchvision.models.resnet18(num_classes=10), (16, 3, 64, 64)),
+    "ResNet-50, 64x3x224x224": (lambda: torchvision.models.resnet50(), (64, 3, 224, 224)),
 }
 
 
@@ -131,11 +133,12 @@ def main() -> None:
     parser.add_argument("--statistics", action="store_true", help="zero-training indicators of ResNet-50 too")
     parser.add_argument("--device", default="cpu", help="cpu (default, two threads) or cuda")
     options = parser.parse_args()
+    warnings.simplefilter("error", RuntimeWarning)  # quantizers that do without their kernels
     torch.set_num_threads(2)
     torch.set_default_device(options.device)
     console = Console()
     labels = {"chain": "chain", "llt": "llt", **({"compiled": "torch.compile"} if options.compile else {})}
-    for case in CASES:
+    for case in CASES if options.device == "cuda" else list(CASES)[:-1]:
         steps = {kind: joint_step(case, kind) for kind in ("float", *labels)}
         medians = {kind: statistics.median(times) for kind, times in interleaved(steps, options.rounds).items()}
         peaks = {kind: peak_mib(step) for kind, step in steps.items()}

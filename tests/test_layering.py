@@ -37,13 +37,17 @@ HOMES = {
     "matplotlib": {"plots"},
     "jsonschema": {"config"},
     "torchvision": {"limpq", "pipeline"},
+    "triton": {"functional"},
 }
 DEPENDENCIES = {*HOMES, "torch", "torchvision", "numpy", "rich", "safetensors", "sklearn", "pytest"}
 VAGUE_NAMES = {"utils", "helpers", "common", "misc"}
 MAX_LINES = 400
 
 # File -> why it imports inside functions.
-LATE_IMPORTS = {"llt_nncf/indicators/tensorboard_log.py": "tensorboard is an extra, and takes a second to import"}
+LATE_IMPORTS = {
+    "llt_nncf/indicators/tensorboard_log.py": "tensorboard is an extra, and takes a second to import",
+    "llt_nncf/functional/lsq.py": "triton comes with PyTorch for GPUs only, and nobody wants it without one",
+}
 
 # Modules that must stay usable where none of HEAVY is wanted, or installed.
 LIGHT_MODULES = ["llt_nncf", "llt_nncf.artifacts", "llt_nncf.cost", "llt_nncf.allocation", "llt_nncf.config"]

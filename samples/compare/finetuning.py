@@ -10,7 +10,7 @@ import torch
 from plan import Finetuning
 from setting import POLICY_BITS
 from setting import Setting
-from setting import channels_last
+from setting import for_model
 from soft_targets import SoftTargetLoss
 from soft_targets import SoftTargets
 from torch import nn
@@ -42,7 +42,7 @@ def exported_bytes(ctrl: Any, setting: Setting) -> int:
     images, _ = next(iter(setting.loader(0)))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        export_onnx(ctrl.strip(), images[:1], file, policy=ctrl.policy, packed=True)
+        export_onnx(ctrl.strip().cpu(), images[:1], file, policy=ctrl.policy, packed=True)
         return file.stat().st_size
 
 
@@ -57,7 +57,8 @@ def train(setting: Setting, model: nn.Module, seed: int, ctrl: Any = None) -> tu
     :raises TrainingDivergedError: If the loss becomes NaN or infinite.
     """
     plan = setting.plan.finetuning
-    loader, criterion = batches_and_loss(setting, seed)
+    device = next(model.parameters()).device
+    loader, criterion = batches_and_loss(setting, seed, device)
     torch.manual_seed(seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.epochs * len(loader))
@@ -68,7 +69,7 @@ def train(setting: Setting, model: nn.Module, seed: int, ctrl: Any = None) -> tu
             ctrl.scheduler.epoch_step()
         for images, target in loader:
             optimizer.zero_grad()
-            loss = criterion(model(channels_last(images)), target)
+            loss = criterion(model(for_model(images, model)), target.to(device))
             if ctrl is not None:
                 ctrl.scheduler.step()
             loss.backward()
@@ -84,13 +85,15 @@ def train(setting: Setting, model: nn.Module, seed: int, ctrl: Any = None) -> tu
     return {"top1": setting.top1(model), "finetune_seconds": seconds, "finetune_passes": passes(plan, step)}, losses
 
 
-def batches_and_loss(setting: Setting, seed: int) -> tuple[DataLoader | SoftTargets, nn.Module]:
-    """Returns what the plan's fine-tuning runs over, and the loss of (outputs, targets) for it."""
+def batches_and_loss(
+    setting: Setting, seed: int, device: torch.device | str = "cpu"
+) -> tuple[DataLoader | SoftTargets, nn.Module]:
+    """Returns what the plan's fine-tuning of a model on ``device`` runs over, and its loss of (outputs, targets)."""
     plan, loader = setting.plan.finetuning, setting.loader(seed)
     if plan.distillation_temperature is None:
         return loader, nn.CrossEntropyLoss(label_smoothing=plan.label_smoothing)
     temperature = plan.distillation_temperature
-    return SoftTargets(loader, setting.float_model(), temperature), SoftTargetLoss(temperature)
+    return SoftTargets(loader, setting.float_model().to(device), temperature), SoftTargetLoss(temperature)
 
 
 def passes(plan: Finetuning, steps: int) -> float:

@@ -7,6 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from llt_nncf.artifacts.json_file import load_json
 from llt_nncf.artifacts.json_file import save_json
 
@@ -23,7 +25,8 @@ def made_with(options: argparse.Namespace, out: Path) -> dict[str, Any]:
     """
     path = out / "made_with.json"
     if not (options.report_only and path.exists()):
-        save_json(path, _SCHEMA, {"command": command(options), "machine": machine(), "versions": versions()})
+        content = {"command": command(options), "machine": machine(options.device), "versions": versions()}
+        save_json(path, _SCHEMA, content)
     return load_json(path, _SCHEMA)
 
 
@@ -32,18 +35,24 @@ def command(options: argparse.Namespace) -> str:
     parts = ["python samples/compare/main.py", f"--config {options.config}"]
     parts += ["--data DIR"] if options.data else []
     parts += [f"--weights {options.weights.name}"] if options.weights else []
+    parts += [f"--device {options.device}"] if options.device != "cpu" else []
     parts += [f"--train-samples {options.train_samples}"] if options.train_samples else []
     parts += [f"--test-samples {options.test_samples}"] if options.test_samples else []
     return " ".join(parts)
 
 
-def machine() -> dict[str, Any]:
-    """Returns what figures of cost depend on."""
+def machine(device: str) -> dict[str, Any]:
+    """
+    Returns what figures of cost depend on.
+
+    :param device: Where models were trained, ``cpu`` or one of PyTorch's other devices.
+    """
     info = Path("/proc/cpuinfo")  # Linux; elsewhere the platform knows
     lines = info.read_text("utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     processor = names[0] if names else platform.processor() or platform.machine()
-    return {"processor": processor, "cores": os.cpu_count(), "system": platform.system(), "device": "cpu"}
+    name = device if device == "cpu" else torch.cuda.get_device_name(device)
+    return {"processor": processor, "cores": os.cpu_count(), "system": platform.system(), "device": name}
 
 
 def versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "classification"))
 
 # isort: split
 
+import torch
 from cell_files import CellFiles
 from choices import indicator_folder
 from kept_plan import keep_plan
@@ -48,12 +49,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", help="these seeds of the config only")
     parser.add_argument("--methods", nargs="+", help="these methods of the config only")
     parser.add_argument("--budgets", nargs="+", help="these budgets of the config only")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, to train on; rivals choose on the CPU")
     parser.add_argument("--train-samples", type=int, help="so many of the training set only")
     parser.add_argument("--test-samples", type=int, help="so many of the test set only")
     parser.add_argument("--report-only", action="store_true", help="report what is finished, and do nothing else")
     options = parser.parse_args(arguments)
     if options.workers < 1:
         parser.error("--workers must be at least 1")
+    if options.device != "cpu" and not torch.cuda.is_available():
+        parser.error(f"--device {options.device}: PyTorch finds no GPU here")
     return options
 
 
@@ -105,7 +109,8 @@ def main(arguments: list[str] | None = None) -> Comparison:
     options = parse(arguments)
     plan = Plan.load(options.config)
     out = options.out or Path("out") / options.config.stem
-    setting = Setting(plan, out, options.data, options.weights, options.train_samples, options.test_samples)
+    where = {"data": options.data, "weights": options.weights, "device": options.device}
+    setting = Setting(plan, out, **where, train_samples=options.train_samples, test_samples=options.test_samples)
     keys = selected(plan, options)
     keep_plan(setting, compare_weights=not options.report_only)
     console = Console()

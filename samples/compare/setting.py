@@ -42,6 +42,7 @@ class Setting:
     :param weights: Of the float model, a ``.safetensors`` file.
     :param train_samples: So many samples of the training set are used, evenly spread; all, if not given.
     :param test_samples: The same of the test set.
+    :param device: Where models with our quantizers are trained; rivals work on the CPU.
     """
 
     plan: Plan
@@ -50,6 +51,7 @@ class Setting:
     weights: Path | None
     train_samples: int | None = None
     test_samples: int | None = None
+    device: str = "cpu"
 
     @cached_property
     def _datasets(self) -> tuple[Dataset, Dataset, DatasetInfo]:
@@ -89,7 +91,7 @@ class Setting:
             }
         )
         config = register_default_init_args(config, self.loader(seed), criterion=nn.CrossEntropyLoss())
-        return create_compressed_model(self.float_model(), config, dump_graphs=False)
+        return create_compressed_model(self.float_model().to(self.device), config, dump_graphs=False)
 
     def write_indicators(self, importance: dict[str, Any], folder: Path, seed: int) -> None:
         """Leaves the layers and their indicators in ``folder``; the budget is one that every policy meets."""
@@ -119,11 +121,12 @@ class Setting:
         model.eval()
         correct = total = 0
         for images, target in DataLoader(self._datasets[1], 250):
-            correct += int((model(channels_last(images)).argmax(1) == target).sum())
+            outputs = model(for_model(images, model))
+            correct += int((outputs.argmax(1).cpu() == target).sum())
             total += len(target)
         return 100 * correct / total
 
 
-def channels_last(images: Tensor) -> Tensor:
-    """Returns a batch in the memory format of the model."""
-    return images.contiguous(memory_format=torch.channels_last)
+def for_model(images: Tensor, model: nn.Module) -> Tensor:
+    """Returns a batch on the model's device, channels last as the model."""
+    return images.to(next(model.parameters()).device, memory_format=torch.channels_last)

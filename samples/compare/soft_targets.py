@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from setting import channels_last
+from setting import for_model
 from torch import Tensor
 from torch import nn
 from torch.utils.data import DataLoader
@@ -29,7 +29,7 @@ class SoftTargets:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for images, _ in self.loader:
             with torch.no_grad():
-                outputs = self.teacher(channels_last(images))
+                outputs = self.teacher(for_model(images, self.teacher))
             yield images, (outputs / self.temperature).softmax(1)
 
 

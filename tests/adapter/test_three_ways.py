@@ -9,6 +9,7 @@ from torch import nn
 
 from llt_nncf.indicators import insert_quantizers
 from llt_nncf.indicators import train_indicators
+from tests.devices import DEVICES
 
 CANDIDATES = (6, 5, 4, 3, 2)
 EPOCHS = 2
@@ -17,7 +18,8 @@ CRITERION = nn.CrossEntropyLoss()
 
 
 def loss_fn(model, batch):
-    return CRITERION(model(batch[0]), batch[1])
+    images, target = (part.to(next(model.parameters()).device) for part in batch)
+    return CRITERION(model(images), target)
 
 
 def at_initialization(compress, model, loader):
@@ -56,7 +58,10 @@ def standalone(compress, model, loader):
     return ctrl
 
 
-def test_all_three_give_the_same_indicators_and_the_same_policy(compress, residual, loader):
+@DEVICES
+def test_all_three_give_the_same_indicators_and_the_same_policy(compress, residual, loader, device, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    residual.to(device)
     first, *others = (
         way(compress, copy.deepcopy(residual), loader) for way in (at_initialization, in_the_loop, standalone)
     )

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.devices import RANKS
+
 SCRIPT = """
 import sys
 
@@ -62,6 +64,7 @@ if __name__ == "__main__":
 """
 
 LOOP = """
+import os
 import sys
 from contextlib import nullcontext
 
@@ -72,7 +75,9 @@ from nncf.torch import create_compressed_model, register_default_init_args
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-torch.distributed.init_process_group("gloo")
+device, backend = sys.argv[3:]
+os.environ["NCCL_HOSTID"] = "machine-" + os.environ["RANK"]  # NCCL refuses two ranks of one machine that share a GPU
+torch.distributed.init_process_group(backend)
 rank, ranks, parts = torch.distributed.get_rank(), torch.distributed.get_world_size(), int(sys.argv[2])
 torch.manual_seed(0)
 model = nn.Sequential(
@@ -88,8 +93,9 @@ section = {
 }
 config = NNCFConfig.from_dict({"input_info": {"sample_size": [1, 1, 8, 8]}, "compression": section})
 config = register_default_init_args(config, DataLoader(TensorDataset(images, labels), batch_size=8))
-ctrl, model = create_compressed_model(model, config, dump_graphs=False)
+ctrl, model = create_compressed_model(model.to(device), config, dump_graphs=False)
 ctrl.distributed()
+images, labels = images.to(device), labels.to(device)
 # In float64, where sums in another order do not soon round some activation differently.
 parallel = nn.parallel.DistributedDataParallel(model.double())
 optimizer = torch.optim.SGD(parallel.parameters(), lr=0.01, momentum=0.9)
@@ -116,9 +122,10 @@ def run_by_torchrun(folder: Path, script: str, *arguments: str, ranks: int = 2) 
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_two_ranks_that_accumulate_parts_of_the_batch_are_one_with_all_of_it(tmp_path):
+@RANKS
+def test_two_ranks_that_accumulate_parts_of_the_batch_are_one_with_all_of_it(tmp_path, device, backend):
     for ranks, parts in ((1, 1), (2, 2)):
-        done = run_by_torchrun(tmp_path, LOOP, str(parts), ranks=ranks)
+        done = run_by_torchrun(tmp_path, LOOP, str(parts), device, backend, ranks=ranks)
         assert done.returncode == 0, done.stderr
     whole, *halves = (torch.load(tmp_path / f"{name}.pt") for name in ("1-1-0", "2-2-0", "2-2-1"))
     for half in halves:

@@ -16,7 +16,9 @@ from llt_nncf.indicators import policy_rounds
 from llt_nncf.indicators import start_step_sizes
 from llt_nncf.indicators import train_indicators
 from llt_nncf.quantizers import SwitchableQuantizer
+from tests.devices import DEVICES
 from tests.indicators.tiny_net import CANDIDATES
+from tests.indicators.tiny_net import NormedNet
 from tests.indicators.tiny_net import TinyNet
 from tests.indicators.tiny_net import batches
 from tests.indicators.tiny_net import loss_fn
@@ -119,14 +121,22 @@ def test_twenty_steps_equal_a_plain_loop(sampled):
         )
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-def test_steps_give_the_same_numbers_on_every_device(device):
+@DEVICES
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"distillation": "in_place", "indicator_ema": 0.5},
+        {"per_bit_batch_norm": True, "gradient_clip_value": 0.01, "learning_rate_per_bit": {2: 0.5}},
+    ],
+    ids=["distillation", "batch-norms"],
+)
+def test_steps_give_the_same_numbers_on_every_device(device, options):
     indicators = []
     for target in ("cpu", device):
-        net = started_net().double().to(target)
-        data = [(x.double().to(target), y.to(target)) for x, y in batches(5)]
-        options = {"candidate_bits": CANDIDATES, "distillation": "in_place", "indicator_ema": 0.5}
-        indicators.append(train_indicators(net, quantizer_set(net), data, loss_fn, **options).indicators)
+        net = started_net(NormedNet).double().to(target)
+        data = [(x.double(), y) for x, y in batches(5)]
+        trained = train_indicators(net, quantizer_set(net), data, loss_fn, candidate_bits=CANDIDATES, **options)
+        indicators.append(trained.indicators)
     assert indicators[1].weights["conv"] == pytest.approx(indicators[0].weights["conv"], rel=1e-9)
     assert indicators[1].activations["fc_input"] == pytest.approx(indicators[0].activations["fc_input"], rel=1e-9)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from llt_nncf.indicators import train_indicators
+from tests.devices import RANKS
 from tests.indicators.tiny_net import CANDIDATES
 from tests.indicators.tiny_net import batches
 from tests.indicators.tiny_net import loss_fn
@@ -17,6 +18,7 @@ from tests.indicators.tiny_net import quantizer_set
 from tests.indicators.tiny_net import started_net
 
 SCRIPT = """
+import os
 import sys
 import torch
 
@@ -24,9 +26,10 @@ from tests.indicators.tiny_net import CANDIDATES, batches, loss_fn, quantizer_se
 from llt_nncf.indicators import train_indicators
 
 
-def work(rank, folder):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    net = started_net().double()
+def work(rank, folder, device, backend):
+    os.environ["NCCL_HOSTID"] = f"machine-{rank}"  # NCCL refuses two ranks of one machine that share a GPU
+    torch.distributed.init_process_group(backend, init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    net = started_net().double().to(device)
     with torch.no_grad():
         net.fc.weight += rank  # the first rank's parameters hold for all
     data = [(x[rank::2].double(), y[rank::2]) for x, y in batches(11)[: 10 + rank]]  # and the shorter loader
@@ -47,11 +50,12 @@ def run(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProce
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_two_ranks_at_half_batch_are_one_at_full_batch(tmp_path):
-    done = run(tmp_path, SCRIPT)
+@RANKS
+def test_two_ranks_at_half_batch_are_one_at_full_batch(tmp_path, device, backend):
+    done = run(tmp_path, SCRIPT, device, backend)
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
-    net = started_net().double()
+    net = started_net().double().to(device)
     data = [(x.double(), y) for x, y in batches(11)[:10]]
     result = train_indicators(net, quantizer_set(net), data, loss_fn, candidate_bits=CANDIDATES)
     assert first["steps"] == second["steps"] == result.steps == 10

@@ -15,6 +15,7 @@ from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators import train_indicators
+from tests.devices import DEVICES
 from tests.indicators.tiny_net import CANDIDATES
 from tests.indicators.tiny_net import NoisySet
 from tests.indicators.tiny_net import NormedNet
@@ -31,10 +32,9 @@ from torch.utils.data import DataLoader
 from tests.indicators.tiny_net import CANDIDATES, NoisySet, loss_fn, quantizer_set, started_net
 from llt_nncf.indicators import train_indicators
 
-folder, kill_at = sys.argv[1], int(sys.argv[2])
-
-
-net = started_net()
+folder, kill_at, device = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+torch.backends.cudnn.deterministic = True
+net = started_net().to(device)
 loader = DataLoader(NoisySet(56), batch_size=8, shuffle=True)
 torch.manual_seed(5)
 
@@ -53,21 +53,22 @@ torch.save({"net": net.state_dict(), "losses": result.losses, "weights": result.
 """
 
 
-def run(folder: Path, kill_at: int) -> int:
+def run(folder: Path, kill_at: int, device: str) -> int:
     (folder / "main.py").write_text(SCRIPT)
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "main.py", str(folder), str(kill_at)]
+    command = [sys.executable, "main.py", str(folder), str(kill_at), device]
     return subprocess.run(command, cwd=folder, env=env, timeout=120, check=False).returncode
 
 
+@DEVICES
 @pytest.mark.parametrize("kill_at", [1, 5, 7, 16], ids=["before-any", "amid-an-epoch", "at-its-end", "later"])
-def test_kill_9_loses_only_the_work_since_the_last_checkpoint(tmp_path, kill_at):
+def test_kill_9_loses_only_the_work_since_the_last_checkpoint(tmp_path, kill_at, device):
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
-    assert run(tmp_path / "whole", 0) == 0
-    assert run(tmp_path / "killed", kill_at) == -signal.SIGKILL
+    assert run(tmp_path / "whole", 0, device) == 0
+    assert run(tmp_path / "killed", kill_at, device) == -signal.SIGKILL
     assert (tmp_path / "killed/importance.ckpt").exists() == (kill_at > 3)
-    assert run(tmp_path / "killed", 0) == 0
+    assert run(tmp_path / "killed", 0, device) == 0
     whole, killed = (torch.load(tmp_path / name / "end.pt") for name in ("whole", "killed"))
     assert killed["losses"] == whole["losses"]
     assert killed["weights"] == whole["weights"]

@@ -75,7 +75,8 @@ class NoisySet(Dataset):
 
 
 def loss_fn(model: nn.Module, batch) -> torch.Tensor:
-    return functional.cross_entropy(model(batch[0]), batch[1])
+    images, target = (part.to(next(model.parameters()).device) for part in batch)
+    return functional.cross_entropy(model(images), target)
 
 
 def started_net(kind: type[TinyNet] = TinyNet) -> TinyNet:

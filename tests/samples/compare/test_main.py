@@ -64,11 +64,16 @@ def compare(folder: Path, *options: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(device, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("compare")
     (path / "plan.json").write_text(json.dumps(PLAN), "utf-8")
-    compare(path)
+    compare(path, "--device", device)
     return path
 
 
@@ -102,13 +107,13 @@ def test_methods_that_choose_the_same_bits_share_a_training(folder):
     assert len(list((folder / "out" / "trainings").iterdir())) == 3
 
 
-def test_what_is_finished_is_kept_and_what_is_missing_is_done_again(folder):
+def test_what_is_finished_is_kept_and_what_is_missing_is_done_again(folder, device):
     trainings = sorted((folder / "out" / "trainings").iterdir())
     before = {path: path.stat().st_mtime_ns for path in trainings}
     first = (folder / "out" / "results.csv").read_text("utf-8")
     seconds = trainings[0].read_text("utf-8")
     trainings[0].unlink()
-    printed = compare(folder)
+    printed = compare(folder, "--device", device)
     assert len(re.findall("train (llt|uniform)", printed)) == 1
     after = {path: path.stat().st_mtime_ns for path in trainings}
     assert [path for path in trainings if before[path] != after[path]] == trainings[:1]

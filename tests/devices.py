@@ -1,0 +1,11 @@
+"""Where tests run that hold everywhere: without a GPU those of the GPU are left out."""
+
+import pytest
+
+CUDA = pytest.mark.cuda
+DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
+# Of two processes, which share the GPU.
+RANKS = pytest.mark.parametrize(
+    ("device", "backend"),
+    [("cpu", "gloo"), pytest.param("cuda", "gloo", marks=CUDA), pytest.param("cuda", "nccl", marks=CUDA)],
+)
