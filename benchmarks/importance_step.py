@@ -1,7 +1,7 @@
 """
 What a joint step of importance training costs, as ratios measured side by side.
 
-    python benchmarks/importance_step.py [--compile] [--rounds 15] [--statistics] [--device cuda]
+    python benchmarks/importance_step.py [--models ...] [--compile] [--rounds 15] [--statistics] [--device cuda]
 
 A joint step has 5 uniform policies and a sampled one. It is set against six times a plain float32 forward and backward
 pass, and against the same step with LSQ as the chain of expressions that the LIMPQ authors' code is made of. Memory is
@@ -37,11 +37,11 @@ from models import build_model  # noqa: E402
 
 BITS = (6, 5, 4, 3, 2)
 PASSES = len(BITS) + 1
-# Name -> (network, shape of a batch). The last one on a GPU only.
-CASES = {
-    "ResNet-20, 64x3x32x32": (lambda: build_model("resnet20", num_classes=10, in_channels=3), (64, 3, 32, 32)),
-    "ResNet-18, 16x3x64x64": (lambda: torchvision.models.resnet18(num_classes=10), (16, 3, 64, 64)),
-    "ResNet-50, 64x3x224x224": (lambda: torchvision.models.resnet50(), (64, 3, 224, 224)),
+# Name -> (network, shape of a batch).
+MODELS = {
+    "resnet20": (lambda: build_model("resnet20", num_classes=10, in_channels=3), (64, 3, 32, 32)),
+    "resnet18": (lambda: torchvision.models.resnet18(num_classes=10), (16, 3, 64, 64)),
+    "resnet50": (lambda: torchvision.models.resnet50(), (32, 3, 224, 224)),
 }
 
 
@@ -62,10 +62,10 @@ def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return functional.cross_entropy(model(batch[0]), batch[1])
 
 
-def joint_step(case: str, kind: str) -> Callable[[], object]:
+def joint_step(name: str, kind: str) -> Callable[[], object]:
     """Returns a function that does one step of ``kind``: float, llt, chain or compiled."""
     torch.manual_seed(0)
-    make, shape = CASES[case]
+    make, shape = MODELS[name]
     model = make().train()
     batch = (torch.randn(shape), torch.randint(10, shape[:1]))
     if kind == "float":
@@ -128,21 +128,25 @@ def zero_training_seconds(samples: int = 256) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument(
+        "--models", nargs="+", choices=MODELS, default=["resnet20", "resnet18"], help="resnet50 for a GPU"
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--compile", action="store_true", help="torch.compile too; compiling takes minutes")
     parser.add_argument("--statistics", action="store_true", help="zero-training indicators of ResNet-50 too")
     parser.add_argument("--device", default="cpu", help="cpu (default, two threads) or cuda")
     options = parser.parse_args()
-    warnings.simplefilter("error", RuntimeWarning)  # quantizers that do without their kernels
+    warnings.filterwarnings("error", "Quantizers do without")
     torch.set_num_threads(2)
     torch.set_default_device(options.device)
     console = Console()
     labels = {"chain": "chain", "llt": "llt", **({"compiled": "torch.compile"} if options.compile else {})}
-    for case in CASES if options.device == "cuda" else list(CASES)[:-1]:
-        steps = {kind: joint_step(case, kind) for kind in ("float", *labels)}
+    for name in options.models:
+        steps = {kind: joint_step(name, kind) for kind in ("float", *labels)}
         medians = {kind: statistics.median(times) for kind, times in interleaved(steps, options.rounds).items()}
         peaks = {kind: peak_mib(step) for kind, step in steps.items()}
-        title = f"{case}: {PASSES} passes, medians of {options.rounds} rounds"
+        shape = "x".join(map(str, MODELS[name][1]))
+        title = f"{name}, {shape}: {PASSES} passes, medians of {options.rounds} rounds"
         table = Table(title=title, title_justify="left")
         for heading in ("", "ms", f"of {PASSES} floats", "chain / it", "peak MiB", "of chain's"):
             table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
