@@ -82,7 +82,7 @@ def joint_step(name: str, kind: str) -> Callable[[], object]:
             quantizer.__class__ = ChainQuantizer
     # Inductor would turn the convolutions to channels last, and the gradients of the weights back at every pass.
     run = torch.compile(model, options={"layout_optimization": False}) if kind == "compiled" else model
-    step = JointStep(model, quantizers, lambda _, b: loss_fn(run, b), candidate_bits=BITS, learning_rate=1e-4)
+    step = JointStep(model, quantizers, lambda _, b: loss_fn(run, b), candidate_bits=BITS, learning_rate=0.0)
     counter = iter(range(10**9))
     return lambda: step([batch], next(counter), 1.0)
 

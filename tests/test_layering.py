@@ -46,7 +46,7 @@ MAX_LINES = 400
 # File -> why it imports inside functions.
 LATE_IMPORTS = {
     "llt_nncf/indicators/tensorboard_log.py": "tensorboard is an extra, and takes a second to import",
-    "llt_nncf/functional/lsq.py": "triton comes with PyTorch for GPUs only, and nobody wants it without one",
+    "llt_nncf/functional/gpu_kernels.py": "triton comes with PyTorch for GPUs only, and nobody wants it without one",
 }
 
 # Modules that must stay usable where none of HEAVY is wanted, or installed.

@@ -7,6 +7,7 @@ from llt_nncf.functional.batch_norm_fold import fold_batch_norm as fold_batch_no
 from llt_nncf.functional.batch_norm_fold import round_bias_to_grid as round_bias_to_grid
 from llt_nncf.functional.batch_norm_fold import silence_dead_channels as silence_dead_channels
 from llt_nncf.functional.batch_norm_fold import steps_with_room as steps_with_room
+from llt_nncf.functional.gpu_kernels import kernels_for as kernels_for
 from llt_nncf.functional.integer_codes import dequantize as dequantize
 from llt_nncf.functional.integer_codes import quantize_to_int as quantize_to_int
 from llt_nncf.functional.integer_range import MAX_BITS as MAX_BITS

@@ -4,10 +4,6 @@ LSQ: fake quantization with a learnable step size.
 Esser et al., "Learned Step Size Quantization", ICLR 2020, arXiv:1902.08153.
 """
 
-import warnings
-from functools import lru_cache
-from types import ModuleType
-
 import torch
 from torch import Tensor
 
@@ -28,9 +24,6 @@ class _LsqFunction(torch.autograd.Function):
     def forward(ctx, x: Tensor, step_size: Tensor, qmin, qmax, grad_scale) -> Tensor:
         ctx.save_for_backward(x, step_size)
         ctx.bounds = (qmin, qmax, grad_scale)
-        ctx.kernels = _kernels(x, step_size)
-        if ctx.kernels is not None:
-            return ctx.kernels.round_to_grid(x, step_size, qmin, qmax)
         output = _round_to_grid(x, step_size, qmin, qmax)
         # A scalar of the step size would make a GPU wait and a compiler give up; sums in half precision lose too much.
         one_scalar = step_size.numel() == 1 and x.device.type == "cpu" and not torch.compiler.is_compiling()
@@ -44,9 +37,6 @@ class _LsqFunction(torch.autograd.Function):
     def backward(ctx, grad_output: Tensor):
         x, step_size = ctx.saved_tensors
         qmin, qmax, grad_scale = ctx.bounds
-        if ctx.kernels is not None:
-            grad_x, grad_step = ctx.kernels.gradients(grad_output, x, step_size, qmin, qmax, grad_scale)
-            return grad_x, grad_step.reshape(step_size.shape), None, None, None
         if ctx.by_dot_products:
             rounded, version = ctx.output or (None, None)
             ctx.output = None  # the graph may live on, and its memory is what the next gradients need
@@ -56,33 +46,6 @@ class _LsqFunction(torch.autograd.Function):
         else:
             gradients = _gradients_by_elements(grad_output, x, step_size, qmin, qmax)
         return gradients[0], (gradients[1] * grad_scale).reshape(step_size.shape), None, None, None
-
-
-def _kernels(x: Tensor, step_size: Tensor) -> ModuleType | None:
-    """The kernels for a GPU where they compute this."""
-    # A compiler fuses the operations itself.
-    if x.device.type != "cuda" or torch.compiler.is_compiling():
-        return None
-    kernels = _kernels_that_work(x.device)
-    return kernels if kernels is not None and kernels.fits(x, step_size) else None
-
-
-@lru_cache
-def _kernels_that_work(device: torch.device) -> ModuleType | None:
-    try:
-        import llt_nncf.functional.lsq_kernels as lsq_kernels
-
-        one = torch.ones(1, device=device)
-        lsq_kernels.gradients(lsq_kernels.round_to_grid(one, one, -8, 7), one, one, -8, 7, 1.0)
-    except Exception as error:  # noqa: BLE001  of a compiler; all that they do can be done without them
-        warnings.warn(
-            f"Quantizers do without their Triton kernels, which do not work on {device} ({type(error).__name__}: "
-            f"{error}). Training is slower for it. Triton comes with PyTorch for Linux, and needs a C compiler (gcc).",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
-    return lsq_kernels
 
 
 def _round_to_grid(x: Tensor, step_size: Tensor, qmin, qmax) -> Tensor:

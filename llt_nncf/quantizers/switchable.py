@@ -17,6 +17,7 @@ from llt_nncf.errors import InvalidTensorError
 from llt_nncf.functional import fake_quantize
 from llt_nncf.functional import fake_quantize_by_tensors
 from llt_nncf.functional import integer_range
+from llt_nncf.functional import kernels_for
 
 # Added to the magnitude of the parameter, so that no update can make a step size zero.
 _FLOOR = 1e-8
@@ -160,14 +161,19 @@ class SwitchableQuantizer(nn.Module):
             step_size = self.raw_step_sizes.index_select(0, self._active.reshape(1))[0].abs() + _FLOOR
             qmin, qmax, rate = self._bounds[int(self._signed_value)].index_select(0, self._active.reshape(1))[0]
             return fake_quantize_by_tensors(x, step_size, qmin, qmax, (elements * qmax).rsqrt() * rate)
-        _, qmax = integer_range(self.num_bits, signed=self.signed)
+        signed, narrow_range = self.signed, self.narrow_range
+        qmin, qmax = integer_range(self.num_bits, signed=signed, narrow_range=narrow_range)
+        grad_scale = (elements * qmax) ** -0.5 * _rate(self.num_bits)
+        kernels = kernels_for(x, self.raw_step_sizes)
+        if kernels is not None:
+            return kernels.KernelLsq.apply(x, self.raw_step_sizes, self._active_value, _FLOOR, qmin, qmax, grad_scale)
         return fake_quantize(
             x,
             self.step_size(),
             num_bits=self.num_bits,
-            signed=self.signed,
-            narrow_range=self.narrow_range,
-            grad_scale=(elements * qmax) ** -0.5 * _rate(self.num_bits),
+            signed=signed,
+            narrow_range=narrow_range,
+            grad_scale=grad_scale,
         )
 
     def _index(self, num_bits: int) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.devices import NCCL_ENVIRONMENT
 from tests.devices import RANKS
 
 SCRIPT = """
@@ -76,7 +77,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 device, backend = sys.argv[3:]
-os.environ["NCCL_HOSTID"] = "machine-" + os.environ["RANK"]  # NCCL refuses two ranks of one machine that share a GPU
+os.environ["NCCL_HOSTID"] = "machine-" + os.environ["RANK"]
 torch.distributed.init_process_group(backend)
 rank, ranks, parts = torch.distributed.get_rank(), torch.distributed.get_world_size(), int(sys.argv[2])
 torch.manual_seed(0)
@@ -116,7 +117,7 @@ torch.distributed.destroy_process_group()
 
 def run_by_torchrun(folder: Path, script: str, *arguments: str, ranks: int = 2) -> subprocess.CompletedProcess:
     (folder / "main.py").write_text(script)
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", **NCCL_ENVIRONMENT}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     command = [*torchrun, "main.py", str(folder), *arguments]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)

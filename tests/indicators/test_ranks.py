@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from llt_nncf.indicators import train_indicators
+from tests.devices import NCCL_ENVIRONMENT
 from tests.devices import RANKS
 from tests.indicators.tiny_net import CANDIDATES
 from tests.indicators.tiny_net import batches
@@ -27,7 +28,7 @@ from llt_nncf.indicators import train_indicators
 
 
 def work(rank, folder, device, backend):
-    os.environ["NCCL_HOSTID"] = f"machine-{rank}"  # NCCL refuses two ranks of one machine that share a GPU
+    os.environ["NCCL_HOSTID"] = f"machine-{rank}"
     torch.distributed.init_process_group(backend, init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     net = started_net().double().to(device)
     with torch.no_grad():
@@ -45,7 +46,7 @@ if __name__ == "__main__":
 
 def run(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess:
     (folder / "main.py").write_text(script)
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", **NCCL_ENVIRONMENT}
     command = [sys.executable, "main.py", str(folder), *arguments]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
 
