@@ -41,14 +41,15 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alpha",
         type=lambda text: text if text == "auto" else float(text),
-        default=2.0,
-        help="weight of the weights' indicators (default: %(default)s); auto: balanced with the activations'",
+        default=4.0,
+        help="weight of the weights' indicators at that power (default: %(default)s); auto: as much as the activations'",
     )
     parser.add_argument(
         "--power",
         type=float,
-        default=1.0,
-        help="of the indicators: 2 makes few bits dearer, for example where only the size is limited (default 1)",
+        default=2.0,
+        help="of the indicators: their squares go with the power of the rounding noise (default: %(default)s); the paper "
+        "has 1, with --alpha 1 to 3",
     )
     parser.add_argument(
         "--outliers",

@@ -66,7 +66,7 @@ class ImportanceConfig:
 class SearchConfig:
     """Options of the search; the fields are the keys of the section's ``search``."""
 
-    power: float = 1.0
+    power: float = 2.0
     outliers: str = "repair"
     tolerance: float = 0.0
     k_best: int = 10
@@ -92,7 +92,7 @@ class LltConfig:
     activations: GroupRules = GroupRules()
     overflow_fix: str = "disable"
     budget: Budget | None = None
-    alpha: float | str = 2.0
+    alpha: float | str = 4.0
     search_time_limit_s: float = 60.0
     search: SearchConfig = SearchConfig()
     importance: ImportanceConfig = ImportanceConfig()

@@ -86,14 +86,14 @@ def section_properties(indicators: Sequence[str]) -> dict[str, Any]:
         ),
         "alpha": {
             "oneOf": [{"enum": ["auto"]}, _NOT_NEGATIVE],
-            "description": "Weight of the weights' indicators against the activations' in the search; auto balances "
-            "their sums; the paper takes 3, 2 and 1 for ResNet-18, ResNet-50 and MobileNetV1.",
-            "default": 2.0,
+            "description": "Weight of the weights' indicators, raised to search.power, against the activations' in the "
+            "search; auto balances their sums; the paper takes 3, 2 and 1 for ResNet-18, ResNet-50 and MobileNetV1.",
+            "default": 4.0,
         },
         "search_time_limit_s": {**_POSITIVE, "default": 60.0},
         "search": _object(
             {
-                "power": {**_POSITIVE, "description": "Of the indicators; 1, as in the paper.", "default": 1.0},
+                "power": {**_POSITIVE, "description": "Of the indicators; 1 in the paper.", "default": 2.0},
                 "outliers": {
                     "enum": ["repair", "keep", "error"],
                     "description": "Indicators that fall as the bits do: mended, taken as they are, or refused.",

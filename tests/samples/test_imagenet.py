@@ -64,6 +64,7 @@ def test_a_recipe_states_what_the_paper_says(path: Path):
     assert section["candidate_bits"] == [6, 5, 4, 3, 2]
     assert section["fixed_bits"] == 8
     assert section["alpha"] == alpha
+    assert section["search"]["power"] == 1
     assert section["importance"] == {"epochs": importance_epochs, "learning_rate": 0.01}
     assert recipe["epochs"] == 90
     assert recipe["optimizer"]["learning_rate"] == 0.04
