@@ -42,14 +42,14 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
         "--alpha",
         type=lambda text: text if text == "auto" else float(text),
         default=4.0,
-        help="weight of the weights' indicators at that power (default: %(default)s); auto: as much as the activations'",
+        help="weight of the weights' indicators (default: %(default)s); auto: balanced with the activations'",
     )
     parser.add_argument(
         "--power",
         type=float,
         default=2.0,
-        help="of the indicators: their squares go with the power of the rounding noise (default: %(default)s); the paper "
-        "has 1, with --alpha 1 to 3",
+        help="of the indicators (default: %(default)s): their squares go with the power of the rounding noise; the "
+        "paper has 1, with --alpha 1 to 3",
     )
     parser.add_argument(
         "--outliers",

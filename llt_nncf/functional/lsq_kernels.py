@@ -9,6 +9,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _BLOCK = 2048
 _SUMS = 1024
@@ -75,6 +76,7 @@ class KernelLsq(torch.autograd.Function):
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad_output: Tensor):
         x, raw_step_sizes = ctx.saved_tensors
         x = _dense(x)
@@ -82,7 +84,7 @@ class KernelLsq(torch.autograd.Function):
             grad_output = torch.empty_like(x, dtype=grad_output.dtype).copy_(grad_output)
         grad_x = torch.empty_like(grad_output)
         grad_raw = torch.empty_like(raw_step_sizes)
-        sums = torch.empty(_programs(x), device=x.device)
+        sums = torch.empty(_programs(x), dtype=torch.float32, device=x.device)
         with torch.cuda.device_of(x):
             tensors = (grad_output, x, raw_step_sizes, grad_x, sums)
             _backward[sums.shape](*tensors, ctx.index, x.numel(), *ctx.grid, block=_BLOCK)

@@ -123,8 +123,10 @@ def _print_cost(rows: dict[str, dict[str, float]], batch_size: int, timed_batch_
     for label, key, unit, form in lines:
         table.add_row(label, *(format(row[key] / unit, form) for row in rows.values()))
     console.print(table)
+    has_cuda = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if has_cuda else f"{torch.get_num_threads()} threads of a CPU"
     console.print(
-        f"The hours are an estimate from one step, measured on this machine ({torch.get_num_threads()} threads), in "
+        f"The hours are an estimate from one step, measured on this machine ({device}), in "
         "proportion to the images; without loading them, and without evaluation. GMACs: a pass back counts twice."
     )
 

@@ -16,7 +16,7 @@ from llt_nncf.cli.main import main
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 INDICATORS = str(FIXTURES / "limpq_resnet50.json")
-PUBLISHED = ["--alpha", "2", "--bitops-as", "3", "4", "--compression-ratio", "12.2"]
+PUBLISHED = ["--alpha", "2", "--power", "1", "--bitops-as", "3", "4", "--compression-ratio", "12.2"]
 
 
 @pytest.fixture

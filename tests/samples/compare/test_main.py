@@ -126,7 +126,7 @@ def test_the_report_is_written(folder):
     assert "BitOPs of W2A2" in (folder / "out" / "results.md").read_text("utf-8")
 
 
-def test_a_report_alone_says_with_what_the_results_were_made(folder):
+def test_a_report_alone_says_with_what_the_results_were_made(folder, device):
     kept = folder / "out" / "made_with.json"
     content = json.loads(kept.read_text("utf-8"))
     content["machine"]["processor"] = "another machine"
@@ -134,7 +134,8 @@ def test_a_report_alone_says_with_what_the_results_were_made(folder):
     compare(folder, "--report-only")
     results = json.loads((folder / "out" / "results.json").read_text("utf-8"))
     assert results["machine"]["processor"] == "another machine"
-    assert results["command"].endswith("plan.json --train-samples 64 --test-samples 100")
+    assert results["command"].endswith(" --train-samples 64 --test-samples 100")
+    assert ("--device cuda" in results["command"]) is (device == "cuda")
 
 
 @pytest.mark.parametrize(
