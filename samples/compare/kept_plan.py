@@ -17,6 +17,7 @@ _SCHEMA = "llt_nncf.comparison_plan/1"
 # A method's budgets, a list, say which cells there are, not what is in them.
 _FREE = ("about", "label", "budgets")
 _GROWING = ("methods", "budgets", "indicators")
+_OF_SEARCH = ("alpha", "power")
 
 
 def keep_plan(setting: Setting, *, compare_weights: bool = True) -> None:
@@ -37,13 +38,22 @@ def keep_plan(setting: Setting, *, compare_weights: bool = True) -> None:
     before = load_json(path, _SCHEMA) if path.exists() else now
     if not compare_weights:
         now["weights_sha256"] = before["weights_sha256"]
-    changes = list(_changes(before, now))
+    changes = list(_changes(_in_use(before), _in_use(now)))
     if changes:
         msg = (
             f"{setting.out} has results of another plan: {'; '.join(changes)}. Use another --out, or delete the folder."
         )
         raise ConfigError(msg)
     save_json(path, _SCHEMA, {**now, **{key: {**before[key], **now[key]} for key in _GROWING}})
+
+
+def _in_use(plan: dict[str, Any]) -> dict[str, Any]:
+    """The plan without the options of our search where a method does not search: their defaults are free to change."""
+    methods = {
+        name: {key: value for key, value in method.items() if method["kind"] == "indicators" or key not in _OF_SEARCH}
+        for name, method in plan["methods"].items()
+    }
+    return {**plan, "methods": methods}
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:

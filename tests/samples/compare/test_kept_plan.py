@@ -45,7 +45,7 @@ def keep(sample, tmp_path):
             lambda plan: plan["finetuning"].update(distillation_temperature=2.0),
             "finetuning.distillation_temperature was None and is 2.0",
         ),
-        (lambda plan: plan["methods"]["llt"].update(alpha="auto"), "methods.llt.alpha was 2.0 and is 'auto'"),
+        (lambda plan: plan["methods"]["llt"].update(alpha="auto"), "methods.llt.alpha was 4.0 and is 'auto'"),
         (lambda plan: plan["indicators"]["trained"].update(epochs=2), "indicators.trained.epochs was None and is 2"),
         (lambda plan: plan["indicators"]["trained"].clear(), "indicators.trained.max_steps was 1 and is None"),
         (
@@ -94,3 +94,16 @@ def test_texts_seeds_and_further_methods_may_change_and_nothing_is_forgotten(kee
     keep(grow)
     with pytest.raises(ConfigError, match=r"methods\.llt\.alpha"):
         keep(lambda plan: plan["methods"]["llt"].update(alpha=3.0))
+
+
+def test_other_defaults_of_the_search_are_another_plan_only_for_what_searches(keep, tmp_path):
+    keep()
+    path = tmp_path / "out" / "plan.json"
+    saved = json.loads(path.read_text("utf-8"))
+    saved["methods"]["uniform"].update(alpha=2.0, power=1.0)
+    path.write_text(json.dumps(saved), "utf-8")
+    keep()
+    saved["methods"]["llt"].update(power=1.0)
+    path.write_text(json.dumps(saved), "utf-8")
+    with pytest.raises(ConfigError, match=r"methods\.llt\.power was 1\.0 and is 2\.0"):
+        keep()
