@@ -27,8 +27,8 @@ def _kernels_that_work(device: torch.device) -> ModuleType | None:
     try:
         import llt_nncf.functional.lsq_kernels as kernels
 
-        one = torch.ones(1, device=device, requires_grad=True)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():  # the first call may come in an evaluation
+            one = torch.ones(1, device=device, requires_grad=True)
             kernels.KernelLsq.apply(one, one, 0, 0.0, -8, 7, 1.0).backward()
     except Exception as error:  # noqa: BLE001  of a compiler; all that they do can be done without them
         warnings.warn(

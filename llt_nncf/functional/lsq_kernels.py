@@ -1,7 +1,7 @@
 """
 LSQ on a GPU in Triton kernels: one for the forward pass, two for the way back.
 
-PyTorch's operations are some thirty kernels for the same, and starting them takes longer than they run: all but the
+PyTorch's operations are some two dozen kernels for the same, and starting them takes longer than they run: all but the
 largest layers wait for it.
 """
 

@@ -27,9 +27,10 @@ class SoftTargets:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, _ in self.loader:
+        for batch, _ in self.loader:
+            images = for_model(batch, self.teacher)
             with torch.no_grad():
-                outputs = self.teacher(for_model(images, self.teacher))
+                outputs = self.teacher(images)
             yield images, (outputs / self.temperature).softmax(1)
 
 
