@@ -3,7 +3,8 @@
 import pytest
 
 CUDA = pytest.mark.cuda
-DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
+DEVICE_NAMES = ["cpu", pytest.param("cuda", marks=CUDA)]
+DEVICES = pytest.mark.parametrize("device", DEVICE_NAMES)
 # Of two processes, which share the GPU.
 RANKS = pytest.mark.parametrize(
     ("device", "backend"),

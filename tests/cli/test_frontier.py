@@ -17,19 +17,8 @@ POLICY = str(FIXTURES / "limpq_resnet50_policy.json")
 
 
 def run(folder, *arguments):
-    return main(
-        [
-            "frontier",
-            INDICATORS,
-            "--alpha",
-            "2",
-            "--power",
-            "1",
-            *map(str, arguments),
-            "-o",
-            str(folder / "frontier.json"),
-        ]
-    )
+    options = ["--alpha", "2", "--power", "1", "-o", str(folder / "frontier.json")]
+    return main(["frontier", INDICATORS, *map(str, arguments), *options])
 
 
 def test_points_files_and_picture_agree(tmp_path, capsys):

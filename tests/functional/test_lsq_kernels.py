@@ -15,7 +15,7 @@ from llt_nncf.quantizers import SwitchableQuantizer
 
 INTERPRETED = """
 import torch
-from llt_nncf.functional import fake_quantize
+from llt_nncf.functional import fake_quantize, integer_range
 from llt_nncf.functional.lsq_kernels import KernelLsq
 
 generator = torch.Generator().manual_seed(0)
@@ -27,8 +27,7 @@ def same(x, grad, index, bits, signed, layout=torch.contiguous_format):
     for by_kernels in (True, False):
         a, s = x.clone().requires_grad_(), raw.clone().requires_grad_()
         if by_kernels:
-            qmin, qmax = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-            y = KernelLsq.apply(a, s, index, FLOOR, qmin, qmax, 0.25)
+            y = KernelLsq.apply(a, s, index, FLOOR, *integer_range(bits, signed=signed), 0.25)
         else:
             y = fake_quantize(a, s[index].abs() + FLOOR, num_bits=bits, signed=signed, grad_scale=0.25)
         y.backward(grad)

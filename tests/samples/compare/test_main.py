@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llt_nncf.errors import ConfigError
+from tests.devices import DEVICE_NAMES
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -64,7 +65,7 @@ def compare(folder: Path, *options: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.fixture(scope="module", params=DEVICE_NAMES)
 def device(request) -> str:
     return request.param
 
@@ -134,8 +135,8 @@ def test_a_report_alone_says_with_what_the_results_were_made(folder, device):
     compare(folder, "--report-only")
     results = json.loads((folder / "out" / "results.json").read_text("utf-8"))
     assert results["machine"]["processor"] == "another machine"
-    assert results["command"].endswith(" --train-samples 64 --test-samples 100")
-    assert ("--device cuda" in results["command"]) is (device == "cuda")
+    named = "" if device == "cpu" else f" --device {device}"
+    assert results["command"].endswith(f"plan.json{named} --train-samples 64 --test-samples 100")
 
 
 @pytest.mark.parametrize(
