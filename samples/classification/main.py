@@ -10,6 +10,7 @@ import argparse
 import copy
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from nncf import NNCFConfig
 from nncf.torch import create_compressed_model
 from nncf.torch import register_default_init_args
 from rich.console import Console
+from safetensors.torch import save_file
 from torch import Tensor
 from torch import nn
 from torch.utils.data import DataLoader
@@ -36,6 +38,7 @@ from torch.utils.data import DataLoader
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import ValidationReport
+from llt_nncf.artifacts import write_atomically
 from llt_nncf.cost import PolicyCost
 from llt_nncf.pipeline import deploy
 from llt_nncf.validation import print_report
@@ -49,7 +52,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", default="digits", choices=["digits", "fashion-mnist", "cifar10", "imagefolder"])
     parser.add_argument("--data", help="folder of the dataset; digits needs none")
     parser.add_argument(
-        "--model", help="digits-cnn, resnet20/32/56, mobilenet_v1, or a torchvision classifier; default by dataset"
+        "--model",
+        help="digits-cnn, resnet20/32/56, mobilenet_v1(_cifar), or a torchvision classifier; default by dataset",
     )
     parser.add_argument(
         "--weights", help="a .safetensors file, or 'torchvision'; without it the model is trained first"
@@ -162,6 +166,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     if options.weights is None:
         print("Float model")
         train(model, train_loader, of_float, epochs=options.float_epochs, lr=options.float_lr)
+        write_atomically(out / "float.safetensors", partial(save_file, model.state_dict()))  # for --weights
     section = dict(NNCFConfig.from_json(options.config))
     print("Learned bits: importance training, search, fine-tuning, export")
     ctrl, report = compress(model, section, options, train_loader, validation, out, of_learned)

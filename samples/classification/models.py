@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -131,18 +132,22 @@ class DepthwiseSeparable(nn.Module):
 
 class MobileNetV1(nn.Module):
     """
-    MobileNet 1.0 (Howard et al., arXiv:1704.04861, Table 1): 28 layers, 4.2 million weights, 0.569e9 MACs at 224 px.
+    MobileNet (Howard et al., arXiv:1704.04861, Table 1): 28 layers, 4.2 million weights, 0.569e9 MACs at 224 px.
 
     The names are those of timm's ``mobilenetv1_100``, so that its published weights fit.
+
+    :param stem_channels: Of the first layer; 32 is MobileNet 1.0, and the others go with it.
+    :param stem_stride: Of the first layer.
     """
 
-    def __init__(self, *, num_classes: int, in_channels: int):
+    def __init__(self, stem_channels: int = 32, stem_stride: int = 2, *, num_classes: int, in_channels: int):
         super().__init__()
-        self.conv_stem = nn.Conv2d(in_channels, 32, 3, stride=2, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(32)
+        self.conv_stem = nn.Conv2d(in_channels, stem_channels, 3, stem_stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem_channels)
         self.relu = nn.ReLU6()
-        stages, channels = [], 32
-        for depth, out_channels, stride in ((1, 64, 1), (2, 128, 2), (2, 256, 2), (6, 512, 2), (2, 1024, 2)):
+        stages, channels = [], stem_channels
+        for depth, factor, stride in ((1, 2, 1), (2, 4, 2), (2, 8, 2), (6, 16, 2), (2, 32, 2)):
+            out_channels = factor * stem_channels
             others = [DepthwiseSeparable(out_channels, out_channels, 1) for _ in range(depth - 1)]
             stages.append(nn.Sequential(DepthwiseSeparable(channels, out_channels, stride), *others))
             channels = out_channels
@@ -158,16 +163,13 @@ class MobileNetV1(nn.Module):
         return self.classifier(torch.flatten(self.pool(x), 1))
 
 
-def _cifar_resnet(blocks: int) -> Callable[..., nn.Module]:
-    return lambda **kwargs: CifarResNet(blocks, **kwargs)
-
-
 _OWN: dict[str, Callable[..., nn.Module]] = {
     "digits-cnn": DigitsCnn,
-    "resnet20": _cifar_resnet(3),
-    "resnet32": _cifar_resnet(5),
-    "resnet56": _cifar_resnet(9),
+    "resnet20": partial(CifarResNet, 3),
+    "resnet32": partial(CifarResNet, 5),
+    "resnet56": partial(CifarResNet, 9),
     "mobilenet_v1": MobileNetV1,
+    "mobilenet_v1_cifar": partial(MobileNetV1, stem_channels=16, stem_stride=1),
 }
 
 
@@ -175,8 +177,8 @@ def build_model(name: str, *, num_classes: int, in_channels: int, weights: Path 
     """
     Builds a classifier.
 
-    :param name: ``digits-cnn``, ``resnet20``, ``resnet32``, ``resnet56``, ``mobilenet_v1``, or any classifier of
-        torchvision.
+    :param name: ``digits-cnn``; ``resnet20``, ``resnet32``, ``resnet56`` and ``mobilenet_v1_cifar`` (half as wide, the
+        first stride 1) for 32x32 pixels; ``mobilenet_v1``; or any classifier of torchvision.
     :param num_classes: Number of outputs.
     :param in_channels: Channels of the input; 3 for torchvision's models.
     :param weights: A ``.safetensors`` file with the state dict; ``"torchvision"`` for torchvision's own (1,000 classes,

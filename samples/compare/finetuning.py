@@ -32,9 +32,10 @@ def fine_tune_policy(setting: Setting, policy_path: Path, seed: int) -> tuple[di
     """
     section = {"policy": str(policy_path), "candidate_bits": list(POLICY_BITS)}
     ctrl, model = setting.compress(section, seed)
-    start_top1 = setting.top1(model)
+    # The training does not change the size of the file, and what cannot be exported is known before it.
+    before = {"start_top1": setting.top1(model), "file_bytes": exported_bytes(ctrl, setting)}
     figures, losses = train(setting, model, seed, ctrl)
-    return {"start_top1": start_top1, **figures, "file_bytes": exported_bytes(ctrl, setting)}, losses
+    return {**before, **figures}, losses
 
 
 def exported_bytes(ctrl: Any, setting: Setting) -> int:
@@ -42,7 +43,7 @@ def exported_bytes(ctrl: Any, setting: Setting) -> int:
     images, _ = next(iter(setting.loader(0)))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        export_onnx(ctrl.strip().cpu(), images[:1], file, policy=ctrl.policy, packed=True)
+        export_onnx(ctrl.strip(do_copy=True).cpu(), images[:1], file, policy=ctrl.policy, packed=True)
         return file.stat().st_size
 
 

@@ -17,6 +17,7 @@ from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import ValidationReport
 from llt_nncf.cli.main import main as llt_nncf
+from samples.classification.models import build_model
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["--float-epochs", "4", "--epochs", "3", "--latency-rounds", "3", "--min-agreement", "0.95"]
@@ -39,6 +40,7 @@ def test_the_sample_leaves_its_files_and_returns_its_figures(run):
     assert {"model.onnx", "model.xml", "model.bin", "policy.json", "report.json", "bits.png"} <= written
     assert {"layers.json", "indicators.json", "indicators.png", "reference.npz", "checkpoint.pt"} <= written
     assert ValidationReport.load(out / "report.json").passed
+    assert build_model("digits-cnn", num_classes=10, in_channels=1, weights=out / "float.safetensors")
     assert list(rows) == ["float", "uniform", "llt"]
     assert all(80 < row["pytorch_top1"] <= 100 for row in rows.values())
     assert rows["llt"]["gbitops"] <= rows["uniform"]["gbitops"] < rows["float"]["gbitops"] / 50

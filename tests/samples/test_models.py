@@ -52,6 +52,12 @@ def test_mobilenet_v1_uses_the_names_of_published_weights():
     assert {name: tuple(state[name].shape) for name in shapes} == shapes
 
 
+def test_mobilenet_v1_for_cifar_is_half_as_wide_and_keeps_the_pixels_of_its_stem():
+    model = build_model("mobilenet_v1_cifar", num_classes=10, in_channels=3)
+    assert model.conv_stem(torch.zeros(1, 3, 32, 32)).shape == (1, 16, 32, 32)
+    assert model.classifier.in_features == 512
+
+
 def test_shortcut_of_option_a_takes_every_second_pixel_and_puts_zeros_around_the_channels():
     block = CifarBlock(2, 4, stride=2).eval()
     nn.init.zeros_(block.conv2.weight)
@@ -62,7 +68,13 @@ def test_shortcut_of_option_a_takes_every_second_pixel_and_puts_zeros_around_the
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("digits-cnn", (2, 1, 8, 8)), ("resnet20", (2, 3, 32, 32)), ("mobilenet_v1", (2, 3, 32, 32))]
+    ("name", "shape"),
+    [
+        ("digits-cnn", (2, 1, 8, 8)),
+        ("resnet20", (2, 3, 32, 32)),
+        ("mobilenet_v1", (2, 3, 32, 32)),
+        ("mobilenet_v1_cifar", (2, 3, 32, 32)),
+    ],
 )
 def test_models_can_be_traced_and_exported(name: str, shape: tuple[int, ...]):
     model = build_model(name, num_classes=10, in_channels=shape[1]).eval()
