@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from nncf import NNCFConfig
 from nncf.common.quantization.quantizer_setup import SingleConfigQuantizerSetup
+from nncf.config.extractors import extract_algo_specific_config
 from nncf.config.extractors import extract_range_init_params
 from nncf.config.schemata.defaults import NUM_BN_ADAPTATION_SAMPLES
 from nncf.torch.algo_selector import PT_COMPRESSION_ALGORITHMS
@@ -56,11 +57,12 @@ class LltQuantizationBuilder(QuantizationBuilder):
 
     def __init__(self, config: NNCFConfig, should_init: bool = True):
         check_config(config)
-        super().__init__(config, should_init)
-        self._section = super()._get_algo_specific_config_section()
+        self._section = extract_algo_specific_config(config, ALGORITHM_NAME)
+        # Before NNCF reads the section: it words what is wrong by its own names.
         self._llt_config = LltConfig.from_section(
-            self._section, log_dir=config.get("log_dir"), target_device=self._target_device
+            self._section, log_dir=config.get("log_dir"), target_device=config.get("target_device", "ANY")
         )
+        super().__init__(config, should_init)
         # NNCF's quantization does not look at the scopes of the whole config, and changes lists in place.
         self.ignored_scopes = scope_list(config.get("ignored_scopes")) + scope_list(self._section.get("ignored_scopes"))
         self._algo_config["ignored_scopes"] = list(self.ignored_scopes)
@@ -75,7 +77,7 @@ class LltQuantizationBuilder(QuantizationBuilder):
     def _get_algo_specific_config_section(self) -> dict[str, Any]:
         # What NNCF's own code reads. Its hardware configurations refuse bits below 8 and forced signs, and it looks at
         # scope_overrides of weights on the device TRIAL only.
-        section = dict(super()._get_algo_specific_config_section())
+        section = dict(self._section)
         for key in ("scope_overrides", "ignored_scopes", "target_scopes"):
             section.pop(key, None)
         for group in ("weights", "activations"):

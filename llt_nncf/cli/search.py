@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 
 from rich.console import Console
 from rich.markup import escape
@@ -121,8 +122,11 @@ def _print_outliers(console: Console, allocation: Allocation, rule: str) -> None
 
 
 def _print_next_bits(console: Console, layers: LayerTable, allocation: Allocation) -> None:
+    # All alike, so that they can be compared down a column; the largest has four digits that count.
+    largest = max((abs(row.net_loss) for row in allocation.next_bits), default=0.0)
+    decimals = max(0, 3 - math.floor(math.log10(largest))) if largest else 0
     steps = {
-        (row.layers[0], row.kind, row.to_bits > row.from_bits): f"{row.net_loss:.4f}{'' if row.fits else '*'}"
+        (row.layers[0], row.kind, row.to_bits > row.from_bits): f"{row.net_loss:.{decimals}f}{'' if row.fits else '*'}"
         for row in allocation.next_bits
     }
     title = "Bits per layer, and what the next bit up or down would cost"

@@ -40,7 +40,7 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what decides between policies, and what may be chosen."""
     parser.add_argument(
         "--alpha",
-        type=lambda text: text if text == "auto" else float(text),
+        type=_number_or_auto,
         default=4.0,
         help="weight of the weights' indicators (default: %(default)s); auto: balanced with the activations'",
     )
@@ -70,6 +70,16 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tied", action="store_true", help="weights and input of a layer get the same bits")
     parser.add_argument("--tolerance", type=float, default=0.0, help="relative gap to stop at (default 0: proven)")
     parser.add_argument("--time-limit-s", type=float, default=60.0, help="longest time of the solver (default 60)")
+
+
+def _number_or_auto(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        msg = f"{text!r} is neither a number nor auto"
+        raise argparse.ArgumentTypeError(msg) from None
 
 
 def budget_values(options: argparse.Namespace) -> dict[str, Any]:

@@ -87,7 +87,8 @@ def section_properties(indicators: Sequence[str]) -> dict[str, Any]:
         "alpha": {
             "oneOf": [{"enum": ["auto"]}, _NOT_NEGATIVE],
             "description": "Weight of the weights' indicators, raised to search.power, against the activations' in the "
-            "search; auto balances their sums; the paper takes 3, 2 and 1 for ResNet-18, ResNet-50 and MobileNetV1.",
+            "search; auto balances their sums; the paper takes 3, 2 and 1 for ResNet-18, ResNet-50 and MobileNetV1, "
+            "with search.power 1.",
             "default": 4.0,
         },
         "search_time_limit_s": {**_POSITIVE, "default": 60.0},
@@ -165,7 +166,7 @@ def section_properties(indicators: Sequence[str]) -> dict[str, Any]:
                 "step_size_weight_decay": {**_NOT_NEGATIVE, "description": "Default: weight_decay."},
                 "learning_rate_per_bit": {
                     "type": "object",
-                    "patternProperties": {"^[2-8]$": _POSITIVE},
+                    "properties": {str(bits): _POSITIVE for bits in range(2, 9)},
                     "additionalProperties": False,
                     "description": "Bit-width to factor on the step sizes' learning rate.",
                 },

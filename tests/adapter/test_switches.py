@@ -130,6 +130,11 @@ def test_candidates_that_the_npu_does_not_have_are_refused_with_the_quantizers(c
     assert f"the weights of '{CONV2}'" not in text
 
 
+def test_what_contradicts_the_npu_is_refused_before_nncf_sees_it(create, residual):
+    with pytest.raises(ConfigError, match="compression.preset: NNCF has none for the NPU; remove it"):
+        create(residual, {"preset": "performance"}, target_device="NPU")
+
+
 def test_faults_outside_the_section_are_refused_when_the_config_is_loaded():
     content = {"input_info": {"sample_size": [1, 2, 7, 9]}, "target_device": "CPU_SPR"}
     content |= {"ignored_scopes": "{re}(", "compression_lr_multiplier": -1}

@@ -67,6 +67,19 @@ def test_tables_keep_within_the_terminal(width, tmp_path, capsys, monkeypatch):
     assert any(line.startswith("│ layer1.0.downsample.0 ") for line in lines)
 
 
+@pytest.mark.parametrize(("options", "cost"), [(PUBLISHED, "0.0094*"), (PUBLISHED[4:], "0.00171*")])
+def test_costs_of_the_next_bits_have_the_digits_that_tell_them_apart(options, cost, tmp_path, capsys):
+    assert run(tmp_path, INDICATORS, *options, "--explain") == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("│ layer1.0.conv2 "))
+    assert row.split("│")[3].strip() == cost
+
+
+def test_an_alpha_that_is_no_number_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(tmp_path, INDICATORS, *PUBLISHED, "--alpha", "twice")
+    assert "argument --alpha: 'twice' is neither a number nor auto" in capsys.readouterr().err
+
+
 def test_budgets_restrictions_and_tables_reach_the_search(content, tmp_path, capsys):
     (tmp_path / "indicators.json").write_text(json.dumps(content))
     pairs = {(w, a): float(w + a) for w in (4, 2) for a in (4, 2)}

@@ -98,12 +98,13 @@ def test_cost_tables_of_the_budget_are_loaded(tmp_path):
 
 
 def test_all_faults_are_reported_at_once():
-    with pytest.raises(ConfigError, match="3 faults") as caught:
-        check(fixed_bits=1, alphas=2, importance={"momentum": 1})
+    with pytest.raises(ConfigError, match="4 faults") as caught:
+        check(fixed_bits=1, alphas=2, importance={"momentum": 1, "learning_rate_per_bit": {"9": 1}})
     text = str(caught.value)
     assert "compression.fixed_bits=1" in text
     assert "compression.alphas: unknown key; did you mean 'alpha'?" in text
     assert "compression.importance.momentum=1" in text
+    assert "compression.importance.learning_rate_per_bit.9: unknown key; the keys are 2, 3, 4, 5, 6, 7, 8." in text
 
 
 @pytest.mark.parametrize(
