@@ -33,6 +33,7 @@ from llt_nncf.adapter.layer_fold import layer_folds
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.policy_report import PolicyReport
 from llt_nncf.adapter.policy_search import search_policies
+from llt_nncf.adapter.rounded_bias import exact_biases
 from llt_nncf.adapter.rounded_bias import round_biases
 from llt_nncf.adapter.saved_artifacts import save_artifact
 from llt_nncf.adapter.scheduler import LltScheduler
@@ -51,6 +52,7 @@ from llt_nncf.errors import ExportError
 from llt_nncf.errors import StageError
 from llt_nncf.errors import located
 from llt_nncf.export import export_onnx
+from llt_nncf.indicators import ModelBuffers
 from llt_nncf.indicators import QuantizerSet
 
 
@@ -234,12 +236,27 @@ class LltQuantizationController(QuantizationController):
         self._scheduler.require_search()
 
     def _best_by(self, evaluate: Callable[[BitPolicy], float], allocation: Allocation) -> BitPolicy:
+        """The policy of the least result; bits and batch norms are afterwards as they were before."""
+        bits = {quantizer: quantizer.num_bits for quantizer in self.quantizers.all()}
+        applied = list(self._applied)
+        buffers = ModelBuffers([self.model], self.quantizers)
+        before = buffers.copies()
+
         def measured(ranked: RankedPolicy) -> tuple[bool, float]:
+            buffers.put_back(before)  # else each would go on from what the one before it has left
             self._switch_to(ranked.policy)
             loss = evaluate(ranked.policy)
             return math.isnan(loss), loss
 
-        return min(allocation.ranking, key=measured).policy
+        try:
+            return min(allocation.ranking, key=measured).policy
+        finally:
+            buffers.put_back(before)
+            for quantizer, num_bits in bits.items():
+                quantizer.num_bits = num_bits
+            self._applied = applied
+            if not applied:
+                self._take_out_of_force()
 
     def _switch_to(self, policy: BitPolicy) -> None:
         self._put_in_force(policy)
@@ -250,6 +267,10 @@ class LltQuantizationController(QuantizationController):
         if not self._applied:
             round_biases(layer_folds(self.model, self._survey, self._activation_keys))
         self._applied.append(policy)
+
+    def _take_out_of_force(self) -> None:
+        self._applied = []
+        exact_biases(layer_folds(self.model, self._survey, self._activation_keys))
 
     def _report_on(self, policy: BitPolicy) -> PolicyReport:
         # Kept, so that statistics in every step work out nothing anew.
@@ -298,7 +319,9 @@ class LltQuantizationController(QuantizationController):
     def load_state(self, state: dict[str, dict[str, Any]]) -> None:
         own = ControllerState.from_dict(state[self.name], self.table)
         self._importance_steps, self._micro_batches, self.indicators = own.importance_steps, 0, own.indicators
-        if own.policy is not None:
+        if own.policy is None:
+            self._take_out_of_force()
+        else:
             self._put_in_force(own.policy)
             own.warn_of_budget(self._llt_config.budget_values)
         super().load_state(state)

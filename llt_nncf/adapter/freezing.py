@@ -7,18 +7,19 @@ with quantized input is a multiple of input step x weight step.
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from nncf.torch.graph.transformations.commands import ExtraCompressionModuleType
 from nncf.torch.nncf_network import NNCFNetwork
 from torch import nn
 
+from llt_nncf.adapter.batch_norms import make_identity
 from llt_nncf.adapter.layer_fold import LayerFold
 from llt_nncf.adapter.layer_fold import layer_folds
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.nncf_quantizer import NncfSwitchableQuantizer
 from llt_nncf.adapter.parameter_masks import bake_masks
+from llt_nncf.adapter.rounded_bias import exact_biases
 from llt_nncf.adapter.teacher import without_teacher
 from llt_nncf.errors import ExportError
 from llt_nncf.errors import StageError
@@ -86,17 +87,7 @@ def _freeze_layer(fold: LayerFold) -> None:
                 codes, step_size, bias, input_step=fold.input_step, channel_dim=fold.channel_dim
             )
         module.bias = nn.Parameter(rounded.clone(), requires_grad=False)
-    if hasattr(fold.bias_owner, "rounded_bias"):
-        fold.bias_owner.rounded_bias.remove()
+    exact_biases([fold])
     if fold.batch_norm is not None:
-        _make_identity(fold.batch_norm)
+        make_identity(fold.batch_norm)
     fold.weight_op.op = FrozenWeight(codes, step_size, num_bits=core.num_bits, name=fold.name)
-
-
-def _make_identity(batch_norm: Any) -> None:
-    # The module stays: NNCF hangs the next quantizer on its output. The export drops it.
-    batch_norm.running_mean.zero_()
-    batch_norm.running_var.fill_(1.0 - batch_norm.eps)
-    if batch_norm.affine:
-        batch_norm.weight.fill_(1.0)
-        batch_norm.bias.zero_()

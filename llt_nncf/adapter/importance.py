@@ -33,6 +33,7 @@ from llt_nncf.config import ALGORITHM_NAME
 from llt_nncf.config import LltConfig
 from llt_nncf.functional import training_mode
 from llt_nncf.indicators import JointTrainingResult
+from llt_nncf.indicators import ModelBuffers
 from llt_nncf.indicators import QuantizerSet
 from llt_nncf.indicators import TensorBoardLog
 from llt_nncf.indicators import TrainingProgress
@@ -110,6 +111,8 @@ def train_at_initialization(
         return scalar_loss(batches.loss(model, batch)) + sum(other() for other in other_losses)
 
     kept = _without_indicators(model, quantizers) if importance.restore_weights else {}
+    buffers = ModelBuffers([model], quantizers)
+    before = buffers.copies()
     options = {key: value for key, value in asdict(importance).items() if key not in _NOT_TRAINING}
     with ExitStack() as stack:
         stack.enter_context(training_mode(model, True))
@@ -129,6 +132,8 @@ def train_at_initialization(
         )
         indicators = read(result.indicators)
     model.load_state_dict(kept, strict=False)
+    if importance.restore_weights:
+        buffers.put_back(before)
     return result, indicators
 
 
@@ -163,12 +168,14 @@ def importance_passes(
         tie_weight_activation=importance.tie_weight_activation,
     )
     no_sync = getattr(model, "no_sync", nullcontext)
-    for index, name in enumerate(rounds):
-        with no_sync() if index < last else nullcontext():
-            yield name
-    # What is evaluated or saved between the steps shall not be the sampled policy that came last.
-    for quantizer in quantizers.all():
-        quantizer.num_bits = max(quantizer.candidate_bits)
+    try:
+        for index, name in enumerate(rounds):
+            with no_sync() if index < last else nullcontext():
+                yield name
+    finally:
+        # What is evaluated or saved between the steps shall not be the policy that came last.
+        for quantizer in quantizers.all():
+            quantizer.num_bits = max(quantizer.candidate_bits)
 
 
 def adapt_batch_norms(model: NNCFNetwork, nncf_config: NNCFConfig) -> None:

@@ -98,6 +98,11 @@ class InitBatches:
         return getattr(self._registered, "sampler", None)
 
     @property
+    def batch_sampler(self) -> Any:
+        """The loader's batch sampler, likewise."""
+        return getattr(self._registered, "batch_sampler", None)
+
+    @property
     def generator(self) -> torch.Generator | None:
         """The loader's own generator, which belongs to a checkpoint of importance training."""
         return getattr(self._registered, "generator", None)

@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nncf.common.graph import NNCFGraph
-from nncf.common.graph import NNCFNode
-from nncf.common.graph.layer_attributes import LinearLayerAttributes
 from nncf.torch.graph.transformations.commands import ExtraCompressionModuleType
 from nncf.torch.nncf_network import NNCFNetwork
 from torch import Tensor
 
+from llt_nncf.adapter.batch_norms import gain_and_shift
 from llt_nncf.adapter.layer_survey import LayerSurvey
 from llt_nncf.adapter.nncf_quantizer import NncfSwitchableQuantizer
 from llt_nncf.adapter.parameter_masks import masked_bias
@@ -74,12 +72,7 @@ class LayerFold:
         step_size, norm = self.weight_quantizer.step_size(), self.batch_norm
         if norm is None:
             return codes, step_size, self.module.bias
-        gain = (norm.running_var + norm.eps).rsqrt()
-        if norm.affine:
-            gain = gain * norm.weight
-        shift = -norm.running_mean * gain
-        if norm.affine:
-            shift = shift + norm.bias
+        gain, shift = gain_and_shift(norm)
         bias = masked_bias(self.module)
         return fold_batch_norm(codes, step_size, bias, gain=gain, shift=shift, channel_dim=self.channel_dim)
 
@@ -108,7 +101,6 @@ def layer_folds(model: NNCFNetwork, survey: LayerSurvey, activation_keys: Mappin
     :param survey: Its layers.
     :param activation_keys: Name of each activation quantizer to its key in NNCF's storage of external quantizers.
     """
-    graph = model.nncf.get_original_graph()
     storage = model.nncf.get_compression_modules_by_type(ExtraCompressionModuleType.EXTERNAL_QUANTIZER)
     for layer in survey.table.layers:
         node = survey.nodes[layer.name]
@@ -119,18 +111,6 @@ def layer_folds(model: NNCFNetwork, survey: LayerSurvey, activation_keys: Mappin
             continue
         key = activation_keys.get(layer.activation_group)
         input_quantizer = None if key is None else storage[key].core
-        yield LayerFold(layer.name, module, _batch_norm_behind(model, graph, node), weight_op, input_quantizer)
-
-
-def _batch_norm_behind(model: NNCFNetwork, graph: NNCFGraph, node: NNCFNode) -> Any:
-    """The batch norm that alone reads the layer's output, if it can be folded without rounding anything again."""
-    following = graph.get_next_nodes(node)
-    if len(following) != 1 or following[0].node_type != "batch_norm" or following[0].is_shared():
-        return None
-    attributes = node.layer_attributes
-    if getattr(attributes, "transpose", False) and attributes.groups > 1:
-        return None
-    if isinstance(attributes, LinearLayerAttributes) and len(graph.get_output_edges(node)[0].tensor_shape) > 2:
-        return None  # the batch norm then normalizes another dimension than the layer's channels
-    batch_norm = model.nncf.get_containing_module(following[0].node_name)
-    return batch_norm if batch_norm.track_running_stats else None
+        name = survey.batch_norms.get(layer.name)
+        batch_norm = None if name is None else model.nncf.get_containing_module(name)
+        yield LayerFold(layer.name, module, batch_norm, weight_op, input_quantizer)

@@ -14,6 +14,7 @@ from nncf.torch.quantization.layers import PTQuantizationPoint
 from nncf.torch.quantization.layers import PTQuantizerSetup
 from torch import nn
 
+from llt_nncf.adapter.batch_norms import foldable_batch_norm
 from llt_nncf.artifacts import FLOAT_INPUT
 from llt_nncf.artifacts import MIXED_INPUT
 from llt_nncf.artifacts import UNSEARCHED_BITS
@@ -33,6 +34,7 @@ class LayerSurvey:
     :param nodes: Layer name to the node in NNCF's graph.
     :param model_inputs: Names of the activation quantizers of the model's inputs.
     :param repeated: Names of the layers that are called more than once.
+    :param batch_norms: Layer name to the batch norm that is folded into it, by NNCF's name.
     """
 
     table: LayerTable
@@ -41,6 +43,7 @@ class LayerSurvey:
     nodes: dict[str, NNCFNode]
     model_inputs: frozenset[str]
     repeated: frozenset[str]
+    batch_norms: dict[str, str]
 
 
 def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
@@ -49,7 +52,7 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
 
     :param setup: A setup with ``SwitchableQuantizerSpec``.
     :param model: The model that it was made for.
-    :raises StageError: If a layer's weight is no parameter.
+    :raises StageError: If a layer's weight is no parameter, or nothing is seen to read its output.
     """
     graph = model.nncf.get_original_graph()
     points = setup.quantization_points
@@ -65,13 +68,14 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
 
     calls = layer_nodes(graph)
     row_points, nodes = _quantized_layers(setup, model, calls)
+    macs = _macs_by_layer(graph, calls, nodes)
     rows = []
     for layer_name, node in nodes.items():
         # A float input (quantize_inputs: false, an ignored scope) is counted at 8 bits and never searched.
         group, activation_bits = feeding.get(node.node_name, (f"{layer_name}{FLOAT_INPUT}", (UNSEARCHED_BITS,)))
         row = Layer(
             name=layer_name,
-            macs=sum(_macs(graph, call) for call in calls if call.layer_name == node.layer_name),
+            macs=macs[node.layer_name],
             weight_count=_weight_count(node),
             activation_group=group,
             weight_bits=points[row_points[layer_name]].qspec.candidate_bits,
@@ -82,6 +86,8 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
     groups = {row.activation_group for row in rows}
     unsearched = {name: points[ids[0]].qspec.candidate_bits[0] for name, ids in by_name.items() if name not in groups}
     input_nodes = {node.node_name for node in graph.get_input_nodes()}
+    repeated = {name for name, node in nodes.items() if node.layer_name in repeated_layers(calls)}
+    behind = {name: foldable_batch_norm(model, graph, node) for name, node in nodes.items() if name not in repeated}
     return LayerSurvey(
         table=LayerTable(tuple(rows), unsearched),
         weight_points=row_points,
@@ -90,7 +96,8 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
         model_inputs=frozenset(
             name for name, ids in by_name.items() if {_node_name(points[i]) for i in ids} <= input_nodes
         ),
-        repeated=frozenset(name for name, node in nodes.items() if node.layer_name in repeated_layers(calls)),
+        repeated=frozenset(repeated),
+        batch_norms={name: norm for name, norm in behind.items() if norm is not None},
     )
 
 
@@ -178,14 +185,34 @@ def mixed_nodes(setup: PTQuantizerSetup) -> set[str]:
     return {name for name, count in fed.items() if count > 1}
 
 
-def _macs(graph: NNCFGraph, node: NNCFNode) -> int:
-    """Multiply-accumulates of one call for one sample: every output (transposed: input) element meets one filter."""
+def _macs_by_layer(graph: NNCFGraph, calls: list[NNCFNode], nodes: dict[str, NNCFNode]) -> dict[str, int]:
+    """Multiply-accumulates for one sample, all calls together; by NNCF's names of the layers in ``nodes``."""
+    names = {node.layer_name: name for name, node in nodes.items()}
+    macs: Counter[str] = Counter()
+    for call in calls:
+        if call.layer_name in names:
+            macs[call.layer_name] += _macs(graph, call, names[call.layer_name])
+    # The batch is divided out. What the first dimensions of the layers hold besides (windows, time steps) is counted;
+    # where the inputs do not agree in theirs, or a layer's count is no multiple of it, it is no batch.
+    first = {tuple(edge.tensor_shape[:1]) for node in graph.get_input_nodes() for edge in graph.get_output_edges(node)}
+    batch = math.prod(first.pop()) if len(first) == 1 else 1
+    if math.gcd(batch, *macs.values()) != batch:
+        return macs
+    return {name: count // batch for name, count in macs.items()}
+
+
+def _macs(graph: NNCFGraph, node: NNCFNode, layer_name: str) -> int:
+    """Those of one call for the whole batch: every output (transposed: input) element meets one filter."""
     attributes = node.layer_attributes
     transposed = getattr(attributes, "transpose", False)
     edges = graph.get_input_edges(node) if transposed else graph.get_output_edges(node)
-    # The first dimension may hold more than the batch (windows, time steps): it is counted, the batch divided out.
-    inputs = [edge for source in graph.get_input_nodes() for edge in graph.get_output_edges(source)]
-    elements = math.prod(edges[0].tensor_shape) // inputs[0].tensor_shape[0]
+    if not edges:
+        msg = (
+            f"{layer_name}: NNCF does not see what reads its output: it is for the training only, or for an operation "
+            f"that NNCF does not trace. Put {node.node_name!r} into ignored_scopes."
+        )
+        raise StageError(msg)
+    elements = math.prod(edges[0].tensor_shape)
     is_linear = isinstance(attributes, LinearLayerAttributes)
     channels = (
         attributes.out_features if is_linear else (attributes.in_channels if transposed else attributes.out_channels)

@@ -9,6 +9,7 @@ from nncf.torch.nncf_network import NNCFNetwork
 from nncf.torch.pruning.filter_pruning.layers import FilterPruningMask
 from nncf.torch.sparsity.layers import BinaryMask
 from torch import Tensor
+from torch import nn
 
 
 def masked_bias(module: Any) -> Tensor | None:
@@ -41,7 +42,8 @@ def bake_masks(model: NNCFNetwork) -> None:
                 continue
             masked = SimpleNamespace(weight=module.weight, bias=module.bias)
             operation(masked, None)
-            module.weight.copy_(masked.weight)
+            # Not in place: another layer that has the same parameter may have another mask.
+            module.weight = nn.Parameter(masked.weight.clone())
             if module.bias is not None:
-                module.bias.copy_(masked.bias)
+                module.bias = nn.Parameter(masked.bias.clone())
             module.remove_pre_forward_operation(key)

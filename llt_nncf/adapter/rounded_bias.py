@@ -74,3 +74,14 @@ def round_biases(folds: Iterable[LayerFold]) -> None:
         has_bias = fold.batch_norm is not None or fold.module.bias is not None
         if has_bias and fold.weight_op is not None and fold.input_quantizer is not None:
             RoundedBias(fold)
+
+
+def exact_biases(folds: Iterable[LayerFold]) -> None:
+    """
+    Takes back what ``round_biases`` has done, if it has.
+
+    :param folds: The layers.
+    """
+    for fold in folds:
+        if hasattr(fold.bias_owner, "rounded_bias"):
+            fold.bias_owner.rounded_bias.remove()

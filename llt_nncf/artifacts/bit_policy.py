@@ -1,6 +1,7 @@
 """A bit-width for every layer's weights and input."""
 
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -28,6 +29,10 @@ class BitPolicy:
 
     bits: Mapping[str, tuple[int, int]]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        plain = {name: (operator.index(w), operator.index(a)) for name, (w, a) in self.bits.items()}
+        object.__setattr__(self, "bits", plain)  # NumPy's integers, too, fit into JSON then
 
     @classmethod
     def uniform(cls, table: LayerTable, *, weight_bits: int, activation_bits: int) -> "BitPolicy":

@@ -20,6 +20,11 @@ INDICATORS_SCHEMA = "llt_nncf.indicators/1"
 BitsToValue = Mapping[int, float]
 
 
+def plain_values(values: Mapping[Any, Any]) -> dict[Any, float]:
+    """Returns NumPy's and PyTorch's numbers as Python's; without what no layer needs and JSON cannot hold."""
+    return {key: float(value) for key, value in values.items() if math.isfinite(value)}
+
+
 @dataclass(frozen=True)
 class IndicatorTable:
     """
@@ -55,6 +60,9 @@ class IndicatorTable:
             shown = some_of(faults, 20, "; ")
             msg = f"Indicators must be given for every candidate, finite and not negative: {shown}."
             raise InvalidIndicatorError(msg)
+        for kind in ("weights", "activations"):
+            rows = {name: plain_values(values) for name, values in getattr(self, kind).items()}
+            object.__setattr__(self, kind, rows)
 
     def save(self, path: Path | str) -> Path:
         """Saves table and indicators as one self-contained JSON file, atomically."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from llt_nncf.artifacts.bit_pair import PairToValue
 from llt_nncf.artifacts.bit_pair import pairs_from_json
 from llt_nncf.artifacts.bit_pair import pairs_to_json
+from llt_nncf.artifacts.indicator_table import plain_values
 from llt_nncf.artifacts.json_file import load_json
 from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import save_json
@@ -54,6 +55,7 @@ class PairScoreTable:
                 f"{some_of(faults, 20, '; ')}."
             )
             raise InvalidIndicatorError(msg)
+        object.__setattr__(self, "scores", {name: plain_values(values) for name, values in self.scores.items()})
 
     def save(self, path: Path | str) -> Path:
         """Saves table and scores as one self-contained JSON file, atomically."""

@@ -7,6 +7,7 @@ Works on any module tree with ``SwitchableQuantizer`` modules, any loader and an
 from llt_nncf.indicators.insertion import insert_quantizers as insert_quantizers
 from llt_nncf.indicators.joint_training import JointTrainingResult as JointTrainingResult
 from llt_nncf.indicators.joint_training import train_indicators as train_indicators
+from llt_nncf.indicators.model_buffers import ModelBuffers as ModelBuffers
 from llt_nncf.indicators.normalized import normalize_indicators as normalize_indicators
 from llt_nncf.indicators.open_quantizers import open_quantizers as open_quantizers
 from llt_nncf.indicators.plugin import OWN_INDICATORS as OWN_INDICATORS

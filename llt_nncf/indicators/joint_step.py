@@ -16,6 +16,7 @@ from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators.distillation import DistilledLoss
 from llt_nncf.indicators.indicator_average import IndicatorAverage
+from llt_nncf.indicators.model_buffers import ModelBuffers
 from llt_nncf.indicators.policy_rounds import policy_rounds
 from llt_nncf.indicators.quantizer_set import QuantizerSet
 from llt_nncf.indicators.rank_exchange import any_over_ranks
@@ -108,9 +109,7 @@ class JointStep:
         self._rates = BitRates(quantizers, learning_rate_per_bit or {})
         self._average = None if indicator_ema is None else IndicatorAverage(quantizers, indicator_ema)
         owners = [model] if self._bank is None else [model, self._bank]
-        # Those of the quantizers say which bits are in use, and have mirrors that must agree with them.
-        theirs = {id(buffer) for quantizer in quantizers.all() for buffer in quantizer.buffers()}
-        self._buffers = [b for owner in owners for b in owner.buffers() if id(b) not in theirs]
+        self._buffers = ModelBuffers(owners, quantizers)
         self._open = ExitStack()
         if self._bank is not None:  # last: what fails above must leave no hooks in the model
             self._open.enter_context(self._bank)
@@ -132,20 +131,20 @@ class JointStep:
             has changed then, nor after any other error in a pass.
         :raises InvalidTensorError: If a loss is no tensor of one element.
         """
-        before = [buffer.clone() for buffer in self._buffers]
+        before = self._buffers.copies()
         found: str | None = None
         try:
             self._optimizer.zero_grad()
             names, losses = self._passes(batches, step)
             gradients = self._gradients()
-            average_over_ranks([losses, *gradients, *(b for b in self._buffers if b.is_floating_point())])
+            average_over_ranks([losses, *gradients, *(b for b in self._buffers.tensors() if b.is_floating_point())])
             if not bool(torch.isfinite(losses.sum() + nn.utils.get_total_norm(gradients))):
                 found = f"at step {step}: {self._find_fault(names, losses.tolist(), batches, step)}"
         except BaseException:
-            self._put_back(before)
+            self._buffers.put_back(before)
             raise
         if found is not None:
-            self._put_back(before)
+            self._buffers.put_back(before)
             self._optimizer.zero_grad()
             if not self._skips:
                 raise self._diverged(found)
@@ -179,11 +178,6 @@ class JointStep:
                 parameter.grad = torch.zeros_like(parameter)
         return [p.grad for p in self._parameters if p.grad is not None]
 
-    def _put_back(self, values: list[Tensor]) -> None:
-        """Undoes what passes have done to running statistics."""
-        for buffer, value in zip(self._buffers, values, strict=True):
-            buffer.copy_(value)
-
     def _rounds(self, step: int) -> Iterator[str]:
         return policy_rounds(
             self.quantizers,
@@ -207,6 +201,7 @@ class JointStep:
         """Returns everything that a step changes."""
         return {
             "model": self.model.state_dict(),
+            "buffers": self._buffers.copies(),  # with those that are in no state dict
             "optimizer": self._optimizer.state_dict(),
             "batch_norms": None if self._bank is None else self._bank.state_dict(),
             "average": None if self._average is None else self._average.state(),
@@ -215,6 +210,8 @@ class JointStep:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what ``state_dict`` returned."""
         self.model.load_state_dict(state["model"])
+        if "buffers" in state:  # earlier versions did not save them
+            self._buffers.put_back(state["buffers"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._bank is not None:
             self._bank.load_state_dict(state["batch_norms"])

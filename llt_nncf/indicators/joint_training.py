@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch import nn
@@ -32,6 +33,7 @@ from llt_nncf.errors import located
 from llt_nncf.indicators.joint_step import JointStep
 from llt_nncf.indicators.quantizer_set import QuantizerSet
 from llt_nncf.indicators.random_state import random_state
+from llt_nncf.indicators.random_state import samplers
 from llt_nncf.indicators.random_state import set_random_state
 from llt_nncf.indicators.rank_exchange import gathered
 from llt_nncf.indicators.rank_exchange import is_first_rank
@@ -117,10 +119,13 @@ def train_indicators(
     :return: The indicators and what was done.
     :raises TrainingDivergedError: If a loss or a gradient is NaN or infinite, after saving the state before that step;
         or if that was so in every step, with ``on_nonfinite="skip"``.
-    :raises MissingInitArgsError: If the loader gives no batch in an epoch.
+    :raises MissingInitArgsError: If the loader gives no batch in an epoch, or has no length, which ``data_fraction``
+        needs.
     :raises ArtifactError: If the checkpoint is of a training with other settings, or on more data.
     """
-    step_options = {"candidate_bits": candidate_bits, "learning_rate": learning_rate, "seed": seed, **step_options}
+    step_options = _plain(
+        {"candidate_bits": candidate_bits, "learning_rate": learning_rate, "seed": seed, **step_options}
+    )
     step = JointStep(model, quantizers, loss_fn, **step_options)
     try:
         per_epoch = _batches_per_epoch(loader, data_fraction, step.device)
@@ -159,6 +164,15 @@ def train_indicators(
     losses = {name: value / max(run.counted, 1) for name, value in run.sums.items()}
     text = f"step sizes after {run.steps} steps of importance training, seed {seed}"
     return JointTrainingResult(run.steps, losses, step.indicators(text), run.skipped, run.ranking.is_stable)
+
+
+def _plain(value: Any) -> Any:
+    """The same with Python's numbers in the place of NumPy's, which a checkpoint cannot hold as plain values."""
+    if isinstance(value, dict):
+        return {_plain(key): _plain(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _marks_of(model: nn.Module, quantizers: QuantizerSet) -> dict[str, Any]:
@@ -211,9 +225,9 @@ class _Run:
 
     def groups_of_batches(self, per_epoch: int | None, size: int) -> Iterable[list[Any]]:
         """The rest of this epoch, ``size`` batches at a time; after a resume from where it had come to."""
-        sampler: Any = getattr(self.loader, "sampler", None)
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(self.epoch)
+        for sampler in samplers(self.loader):
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(self.epoch)
         if self.batches_done == 0:
             self.sums, self.counted = {}, 0
             self._epoch_random = random_state(self.loader, self.joint_step.device)
@@ -369,8 +383,15 @@ def _batches_per_epoch(loader: Iterable[Any], fraction: float, device: Any) -> i
     try:
         count = len(loader)  # type: ignore[arg-type]
     except TypeError:
+        if fraction < 1.0:
+            msg = (
+                f"data_fraction={fraction} needs a data loader that has a length, and this {type(loader).__name__} has "
+                "none: give max_steps in its place."
+            )
+            raise MissingInitArgsError(msg) from None
         return None
-    return smallest_over_ranks(max(1, math.ceil(count * fraction)), device)
+    # 7 % of 100 batches are 7, though 0.07 is no number of a computer, and 100 times the next one is above 7.
+    return smallest_over_ranks(max(1, math.ceil(count * fraction - 1e-9)), device)
 
 
 def _while_all_ranks_have_one(iterator: Iterator[Any], device: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ def random_state(loader: Any, device: torch.device) -> dict[str, Any]:
     """
     Returns the states of Python's, NumPy's and PyTorch's generators and of those that belong to the loader.
 
-    :param loader: The data loader; its ``generator`` and its sampler's are taken if it has any.
+    :param loader: The data loader; its ``generator`` and those of its samplers are taken if it has any.
     :param device: Where the model is. Of several GPUs only that one's generator is taken: where the training goes on,
         others may not be there.
     """
@@ -44,7 +44,13 @@ def set_random_state(state: dict[str, Any], loader: Any, device: torch.device) -
         generator.set_state(own)
 
 
+def samplers(loader: Any) -> list[Any]:
+    """Returns what a loader draws its samples by: its sampler, its batch sampler, and that one's own sampler."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    found = (getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    return list({id(sampler): sampler for sampler in found if sampler is not None}.values())
+
+
 def _generators(loader: Any) -> list[torch.Generator]:
-    holders = (loader, getattr(loader, "sampler", None))
-    found = {id(g): g for g in (getattr(holder, "generator", None) for holder in holders) if g is not None}
-    return list(found.values())
+    found = (getattr(holder, "generator", None) for holder in (loader, *samplers(loader)))
+    return list({id(generator): generator for generator in found if generator is not None}.values())

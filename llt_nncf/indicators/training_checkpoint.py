@@ -27,7 +27,12 @@ def save_checkpoint(path: Path | str, settings: dict[str, Any], state: dict[str,
     :param state: Everything that changes from step to step. Like ``settings`` of tensors and plain values.
     """
     content = {"schema": _SCHEMA, "settings": settings, "state": state}
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # by its name PyTorch refuses a hidden file without a suffix
+            torch.save(content, file)
+
+    write_atomically(path, write)
 
 
 def load_checkpoint(path: Path | str, settings: dict[str, Any]) -> dict[str, Any] | None:

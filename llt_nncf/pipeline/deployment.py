@@ -13,6 +13,7 @@ from llt_nncf.adapter.controller import LltQuantizationController
 from llt_nncf.adapter.post_training import export_post_training
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import ValidationReport
+from llt_nncf.errors import ExportError
 from llt_nncf.export import export_float_onnx
 from llt_nncf.export import export_onnx
 from llt_nncf.export import export_openvino
@@ -22,6 +23,7 @@ from llt_nncf.pipeline.staging import publish
 from llt_nncf.pipeline.staging import staging_folder
 from llt_nncf.plots import plot_bits
 from llt_nncf.plots import plot_indicators
+from llt_nncf.quantizers import SwitchableQuantizer
 from llt_nncf.validation import validate
 
 # Enough for ranges: the file is there to be timed.
@@ -64,8 +66,15 @@ def deploy(
     :param remarks: Kept among the report's warnings, for example what the samples are.
     :return: The report; look at ``passed``.
     :raises StageError: If there is no policy yet.
-    :raises ExportError: If the model cannot be written exactly, or has more than one output.
+    :raises ExportError: If the model cannot be written exactly, or has more than one output, or ``float_model`` is the
+        compressed one.
     """
+    if any(isinstance(module, SwitchableQuantizer) for module in float_model.modules()):
+        msg = (
+            "float_model is the compressed model: create_compressed_model works in place. Give a copy from before, "
+            "copy.deepcopy(model)."
+        )
+        raise ExportError(msg)
     out_dir = Path(out_dir)
     policy = controller.require_policy()
     frozen = controller.strip().cpu()

@@ -154,7 +154,7 @@ class SwitchableQuantizer(nn.Module):
         # LSQ's "features in a layer" are those of one sample (Sec. 2.2): the loss is a mean over the batch, and so is
         # its gradient. Counting the whole batch, the step sizes of activations hardly move in a few epochs.
         # NOTE: differs from the LIMPQ authors' code, which does that.
-        samples = 1 if self.is_weight else max(len(x), 1)
+        samples = 1 if self.is_weight or x.dim() == 0 else max(len(x), 1)
         elements = max(x.numel(), 1) / math.prod(self.scale_shape) / samples
         if torch.compiler.is_compiling():
             # By tensors instead of Python numbers, so that one graph serves all bit-widths.

@@ -316,3 +316,57 @@ def test_importance_training_leaves_its_log_and_its_pictures(compress, residual,
     assert (folder / "training.png").stat().st_size > 10_000
     assert len(list((folder / "tensorboard").iterdir())) == 1
     assert not (folder / "importance.ckpt").exists()
+
+
+def test_policies_are_measured_on_equal_terms_and_a_failed_measure_leaves_no_trace(compress, residual, loader):
+    ctrl, model = compress(residual, search={"k_best": 3})
+    before, first = copy.deepcopy(model.state_dict()), ctrl.policy
+    seen: list[torch.Tensor] = []
+
+    def measured(policy):
+        seen.append(model.bn2.running_mean.clone())
+        return 0.0
+
+    for _ in range(2):
+        ctrl.search(ctrl.indicators, evaluate=measured)
+        model.load_state_dict(before)
+    assert all(torch.equal(one, other) for one, other in zip(seen[:3], seen[3:], strict=True))
+
+    def failing(policy):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ctrl.search(ctrl.indicators, evaluate=failing)
+    assert ctrl.policy.bits == first.bits
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+
+
+def test_a_failed_measure_of_the_first_search_leaves_no_policy(compress, residual):
+    ctrl, model = compress(residual, importance={"where": "training", "epochs": 1})
+    for _ in ctrl.policies():
+        pass
+    with pytest.raises(ZeroDivisionError):
+        ctrl.search(evaluate=lambda policy: 1 / 0)
+    assert ctrl.policy is None
+    assert not any(hasattr(module, "rounded_bias") for module in model.modules())
+    assert len(list(ctrl.policies())) == 6
+
+
+def test_the_state_of_a_training_takes_back_a_policy(compress, residual):
+    ctrl, model = compress(residual, importance={"where": "training", "epochs": 1})
+    for _ in ctrl.policies():
+        pass
+    state = ctrl.get_compression_state()
+    ctrl.search()
+    ctrl.load_state(state["ctrl_state"])
+    assert ctrl.policy is None
+    assert ctrl.compression_stage() == CompressionStage.PARTIALLY_COMPRESSED
+    assert not any(hasattr(module, "rounded_bias") for module in model.modules())
+
+
+def test_a_loop_that_is_left_amid_the_policies_leaves_the_highest_bits(compress, residual):
+    ctrl, _ = compress(residual, importance={"where": "training", "epochs": 1})
+    for name in ctrl.policies():
+        if name == "uniform-2":
+            break
+    assert {quantizer.num_bits for quantizer in ctrl.quantizers.weights.values()} == {8, 6}

@@ -1,5 +1,15 @@
 """Which layers there are, what feeds them, and what is fixed; the expected values are counted by hand."""
 
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.data import TensorDataset
+
+from llt_nncf.errors import StageError
+
 
 def test_the_residual_network_is_surveyed_as_counted_by_hand(compress, residual):
     ctrl, _ = compress(residual)
@@ -56,3 +66,41 @@ def test_the_range_of_the_models_input_alone_is_not_trained(compress, residual):
     }
     assert kept == {ctrl.table.by_name["conv1"].activation_group}
     assert all(quantizer.raw_step_sizes.requires_grad for quantizer in ctrl.quantizers.weights.values())
+
+
+class OverTime(nn.Module):
+    """Positions first: what stands there is no batch, as the layer behind the mean shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.fc = nn.Linear(9, 6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.embed(x)).mean(0))
+
+
+def test_a_first_dimension_that_a_layer_does_not_have_is_no_batch(create):
+    data = DataLoader(TensorDataset(torch.randn(8, 14, 9), torch.zeros(8, dtype=torch.long)), batch_size=14)
+    ctrl, _ = create(OverTime(), data=data, input_info={"sample_size": [14, 1, 9]})
+    assert {name: row.macs for name, row in ctrl.table.by_name.items()} == {"embed": 14 * 9 * 6, "fc": 6 * 4}
+
+
+class ForTraining(nn.Module):
+    """A head whose output only the training reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head, self.fc = nn.Conv2d(2, 4, 3), nn.Linear(4, 3), nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.conv(x)).mean((2, 3))
+        head, out = self.head(x), self.fc(x)
+        return (out, head) if self.training else out
+
+
+def test_a_layer_whose_output_nothing_reads_is_named_with_the_remedy(create):
+    with pytest.raises(StageError, match="head: NNCF does not see what reads its output.*ignored_scopes") as caught:
+        create(ForTraining())
+    node = re.search("Put '(.+)' into", str(caught.value))[1]
+    ctrl, _ = create(ForTraining(), {"ignored_scopes": [node]})
+    assert list(ctrl.table.by_name) == ["conv", "fc"]

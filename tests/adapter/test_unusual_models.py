@@ -7,6 +7,7 @@ import pytest
 import torch
 from nncf.torch import load_state
 from torch import nn
+from torch.nn import functional
 
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.errors import ConfigError
@@ -74,7 +75,55 @@ class CalledTwice(nn.Module):
         return self.fc(torch.relu(self.head(x)).mean((2, 3)))
 
 
-NETWORKS = {net.__name__: net for net in (DeadChannel, Sequence, Tied, CalledTwice)}
+class OwnGain(nn.BatchNorm2d):
+    """A gain of one and the parameter."""
+
+    def forward(self, x):
+        return functional.batch_norm(x, self.running_mean, self.running_var, 1 + self.weight, self.bias, self.training)
+
+
+class WithRelu(nn.BatchNorm2d):
+    """The activation in the same class, as timm has it."""
+
+    def forward(self, x):
+        return torch.relu(super().forward(x))
+
+
+class Plain(nn.Module):
+    """A module with what a batch norm has, which is none of PyTorch's."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.rand(channels) + 0.5), nn.Parameter(torch.rand(channels))
+        self.register_buffer("running_mean", torch.rand(channels))
+        self.register_buffer("running_var", torch.rand(channels) + 0.5)
+
+    def forward(self, x):
+        return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training)
+
+
+class OwnNorms(nn.Module):
+    """Batch norms of classes of one's own, and one whose gain and bias were taken out."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 4, 3)
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(4))
+        self.norms = nn.ModuleList([OwnGain(4), WithRelu(4), Plain(4), nn.BatchNorm2d(4)])
+        self.norms[3].weight = self.norms[3].bias = None
+        for norm in self.norms[:2]:
+            nn.init.uniform_(norm.weight, 0.2, 2.0)
+            nn.init.uniform_(norm.running_mean, -1.0, 1.0)
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = torch.relu(norm(conv(x)))
+        return self.fc(x.mean((2, 3)))
+
+
+NETWORKS = {net.__name__: net for net in (DeadChannel, Sequence, Tied, CalledTwice, OwnNorms)}
 
 
 def make(name):
@@ -174,3 +223,10 @@ def test_attention_and_products_of_sizes_are_exported_with_all_quantizers(compre
         expected = frozen(x).numpy()
     assert called == set(ExportedModel(tmp_path / "model.onnx").activations) >= set(ctrl.table.unsearched)
     assert np.abs(OnnxRuntimeRunner(tmp_path / "model.onnx").run(x.numpy()) - expected).max() < 0.1 * np.ptp(expected)
+
+
+def test_batch_norms_are_folded_where_that_changes_nothing(compress):
+    _, model = compress(OwnNorms())
+    ctrl = model.nncf.compression_controller
+    folded = {name: type(norm).__name__ for name, norm in ctrl._survey.batch_norms.items()}
+    assert set(folded) == {"convs.1", "convs.3"}

@@ -1,5 +1,7 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from llt_nncf.artifacts import BitPolicy
@@ -66,3 +68,8 @@ def test_policy_comes_back_from_its_json(policy: BitPolicy):
 def test_text_that_is_no_policy_is_refused_with_its_place(text: str):
     with pytest.raises(ArtifactError, match="model.onnx, metadata"):
         BitPolicy.from_json(text, "model.onnx, metadata")
+
+
+def test_integers_of_numpy_are_kept_as_plain_ones(policy: BitPolicy, tmp_path: Path):
+    given = BitPolicy({name: tuple(map(np.int64, pair)) for name, pair in policy.bits.items()})
+    assert BitPolicy.load(given.save(tmp_path / "policy.json")).bits == policy.bits

@@ -1,3 +1,7 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from llt_nncf.artifacts import IndicatorTable
@@ -27,3 +31,9 @@ def test_fixed_layers_need_no_indicators(indicators: IndicatorTable):
 
 def test_zero_is_an_indicator(table: LayerTable):
     IndicatorTable(table, {"a": {**GOOD, 4: 0.0}, "b": GOOD}, {"relu": {4: 0.3, 2: 0.9}})
+
+
+def test_numbers_of_numpy_are_kept_as_plain_ones(indicators: IndicatorTable, tmp_path: Path):
+    weights = {name: {b: np.float32(v) for b, v in row.items()} for name, row in indicators.weights.items()}
+    table = replace(indicators, weights=weights)
+    assert IndicatorTable.load(table.save(tmp_path / "indicators.json")) == table

@@ -1,8 +1,11 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.errors import ArtifactError
@@ -39,3 +42,13 @@ def test_a_key_that_is_no_pair_of_bits_is_refused(pair_scores: PairScoreTable, t
     path.write_text(json.dumps(content))
     with pytest.raises(ArtifactError, match="of the form w4a6"):
         PairScoreTable.load(path)
+
+
+def test_numbers_of_numpy_and_torch_are_kept_as_plain_ones(pair_scores: PairScoreTable, tmp_path: Path):
+    scores = {
+        name: {pair: np.float32(value) for pair, value in row.items()} for name, row in pair_scores.scores.items()
+    }
+    scores["a"] = {pair: torch.tensor(float(value)) for pair, value in scores["a"].items()}
+    scores["fixed, and unknown"] = {(8, 8): math.nan}
+    table = replace(pair_scores, scores=scores)
+    assert PairScoreTable.load(table.save(tmp_path / "scores.json")) == table

@@ -1,5 +1,6 @@
 """A training that is killed and resumed ends where an uninterrupted one ends, bit for bit."""
 
+import math
 import os
 import signal
 import subprocess
@@ -7,9 +8,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch.utils.data import BatchSampler
 from torch.utils.data import DataLoader
+from torch.utils.data import RandomSampler
 
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import ArtifactError
@@ -19,6 +23,7 @@ from tests.devices import DEVICES
 from tests.indicators.tiny_net import CANDIDATES
 from tests.indicators.tiny_net import NoisySet
 from tests.indicators.tiny_net import NormedNet
+from tests.indicators.tiny_net import TinyNet
 from tests.indicators.tiny_net import batches
 from tests.indicators.tiny_net import loss_fn
 from tests.indicators.tiny_net import quantizer_set
@@ -249,3 +254,76 @@ def test_a_loader_with_a_generator_of_its_own_shuffles_on_after_a_resume(tmp_pat
     resumed, order_after_resume = train(tmp_path / "killed.ckpt")
     assert torch.equal(order_after_resume, order)
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+class Changing(TinyNet):
+    """A buffer that no state dict has, and one whose tensor every pass replaces; the outputs depend on both."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("passes", torch.zeros(1), persistent=False)
+        self.register_buffer("mean", torch.zeros(1))
+
+    def forward(self, x):
+        self.passes += 1
+        self.mean = 0.9 * self.mean + 0.1 * x.mean().detach() + 0.01
+        return super().forward(x) * (1 + self.mean + 0.001 * self.passes)
+
+
+def resumed(tmp_path: Path, make, loader, **options):
+    """The state and the indicators of a training that was interrupted at its fourth step, and of a whole one."""
+    ends = []
+    for name, at in (("whole", None), ("interrupted", 4)):
+
+        def on_step(record, at=at):
+            if record.step == at:
+                raise KeyboardInterrupt
+
+        arguments = {"candidate_bits": CANDIDATES, "epochs": 2, "checkpoint": tmp_path / name, "checkpoint_every": 1}
+        for attempt in range(1 if at is None else 2):
+            net, on_steps = started_net(make), [] if attempt else [on_step]
+            torch.manual_seed(5)
+            try:
+                result = train_indicators(
+                    net, quantizer_set(net), loader(), loss_fn, on_step=on_steps, **arguments, **options
+                )
+            except KeyboardInterrupt:
+                continue
+        ends.append((result.indicators.weights, {**net.state_dict(), **dict(net.named_buffers())}))
+    return ends
+
+
+def test_buffers_outside_the_state_dict_and_replaced_ones_are_resumed(tmp_path):
+    (weights, state), (other_weights, other) = resumed(tmp_path, Changing, lambda: batches(5))
+    assert weights == other_weights
+    assert state["passes"] == 2 + 2 * 5 * 4  # with those of the start values
+    assert all(torch.equal(value, other[name]) for name, value in state.items())
+
+
+def test_a_generator_of_the_batch_samplers_sampler_is_resumed(tmp_path):
+    def loader():
+        data = NoisySet(40)
+        sampler = RandomSampler(data, generator=torch.Generator().manual_seed(3))
+        return DataLoader(data, batch_sampler=BatchSampler(sampler, 8, drop_last=False))
+
+    (weights, _), (other_weights, _) = resumed(tmp_path, TinyNet, loader)
+    assert weights == other_weights
+
+
+def test_numbers_of_numpy_among_the_options_are_saved_as_plain_ones(tmp_path):
+    options = {"learning_rate": np.float64(0.01), "seed": np.int64(3), "learning_rate_per_bit": {2: np.float32(0.5)}}
+    (weights, _), (other_weights, _) = resumed(tmp_path, TinyNet, lambda: batches(5), **options)
+    assert weights == other_weights
+
+
+def test_a_failed_step_leaves_a_buffer_that_it_replaced_as_it_was():
+    net = started_net(Changing)
+    passes, mean = net.passes.clone(), net.mean.clone()
+
+    def failing(model, batch):
+        return loss_fn(model, batch) * (math.nan if net.passes > passes + 2 else 1.0)
+
+    with pytest.raises(TrainingDivergedError):
+        train_indicators(net, quantizer_set(net), batches(1), failing, candidate_bits=CANDIDATES)
+    assert net.passes == passes
+    assert net.mean == mean

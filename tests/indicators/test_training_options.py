@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from llt_nncf.errors import InvalidBitWidthError
+from llt_nncf.errors import MissingInitArgsError
 from llt_nncf.errors import TrainingDivergedError
 from llt_nncf.indicators import train_indicators
 from tests.indicators.tiny_net import CANDIDATES
@@ -194,3 +195,18 @@ def test_distillation_changes_what_is_learned(kind):
     teacher = TinyNet().double() if kind == "teacher" else None
     plain, changed = changes(), changes(distillation=kind, teacher=teacher)
     assert not torch.allclose(plain["fc.weight"], changed["fc.weight"])
+
+
+@pytest.mark.parametrize(("fraction", "steps"), [(0.07, 7), (0.14, 14), (0.55, 55), (0.001, 1)])
+def test_a_fraction_of_the_data_is_not_rounded_up_by_a_last_bit(fraction, steps):
+    net = started_net()
+    options = {"candidate_bits": CANDIDATES, "data_fraction": fraction, "sampled_policies": 0}
+    assert train_indicators(net, quantizer_set(net), batches(1) * 100, loss_fn, **options).steps == steps
+
+
+def test_a_fraction_of_a_loader_without_length_is_refused():
+    net = started_net()
+    with pytest.raises(MissingInitArgsError, match="data_fraction=0.5 needs a data loader that has a length"):
+        train_indicators(
+            net, quantizer_set(net), iter(batches(4)), loss_fn, candidate_bits=CANDIDATES, data_fraction=0.5
+        )
