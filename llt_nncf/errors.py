@@ -77,6 +77,10 @@ class ExportError(LltError, ValueError):
     """A model that cannot be written exactly; the text names the node."""
 
 
+class ValidationOptionError(LltError, ValueError):
+    """An option of the validation that is out of range."""
+
+
 class ValidationFailedError(LltError, RuntimeError):
     """The exported model disagrees with its reference by more than the threshold."""
 

@@ -39,8 +39,10 @@ from llt_nncf.adapter import builder as builder
 from llt_nncf.adapter.composite import register_composite
 from llt_nncf.adapter.nncf_schema import register_schema
 from llt_nncf.adapter.state_guard import guard_creation
+from llt_nncf.adapter.state_guard import keep_batch_norm_names
 
 _check_tracing()
 register_schema()
 guard_creation()
+keep_batch_norm_names()
 register_composite()

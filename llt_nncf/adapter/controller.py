@@ -128,6 +128,7 @@ class LltQuantizationController(QuantizationController):
         if config.policy is not None:
             with located("compression.policy"):
                 self.apply_policy(BitPolicy.load(config.policy))
+            self._report_on(self.require_policy()).warn_of_budget()
             return
         if config.indicators is None:
             self._scores.check_budget()

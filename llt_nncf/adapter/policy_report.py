@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from nncf.common.logging import nncf_logger
+
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.cost import Budget
@@ -40,6 +42,12 @@ class PolicyReport:
     def shares(self) -> tuple[LimitShare, ...]:
         """How much of each limit is used."""
         return () if self.budget is None else limit_shares(self.budget, self.policy, self.table)
+
+    def warn_of_budget(self) -> None:
+        """Says so if the policy takes more than the budget has."""
+        exceeded = [f"{share.name} ({share.share:.1%})" for share in self.shares if share.share > 1]
+        if exceeded:
+            nncf_logger.warning(f"The policy in use exceeds compression.budget: {', '.join(exceeded)}.")
 
     def to_str(self, columns: int) -> str:
         """

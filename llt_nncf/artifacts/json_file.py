@@ -80,7 +80,10 @@ def load_json(path: Path | str, schema: str) -> dict[str, Any]:
     content = _read(Path(path))
     found = content.get("schema") if isinstance(content, dict) else None
     if found != schema:
-        msg = f"{path}: the schema is {found!r}, and must be {schema!r}. Write it again with this version of llt_nncf."
+        name = schema.partition("/")[0]
+        is_of_another_version = str(found).partition("/")[0] == name
+        remedy = "Write it again with this version of llt_nncf." if is_of_another_version else f"Give a file of {name}."
+        msg = f"{path}: the schema is {found!r}, and must be {schema!r}. {remedy}"
         raise ArtifactError(msg)
     del content["schema"]
     return content

@@ -70,6 +70,7 @@ class Reference:
                 faults.append(f"{name} has NaN or infinite values")
         if self.labels is not None and self.labels.ndim != 1:
             faults.append(f"labels has shape {self.labels.shape} and must have one index per input")
+        faults += self._faults_of_labels()
         if self.float_logits is not None and self.float_logits.shape != self.logits.shape:
             faults.append(f"float_logits has shape {self.float_logits.shape}, logits {self.logits.shape}")
         for name, codes in self.taps.items():
@@ -82,6 +83,14 @@ class Reference:
                 faults.append(f"ties {name!r} are {ties.dtype} of shape {ties.shape}")
         if faults:
             raise ArtifactError("Reference: " + "; ".join(faults) + ".")
+
+    def _faults_of_labels(self) -> list[str]:
+        if self.labels is None or self.labels.size == 0 or self.logits.ndim != 2 or self.logits.shape[1] < 2:
+            return []  # without classes nothing is made of them
+        lowest, highest, count = int(self.labels.min()), int(self.labels.max()), self.logits.shape[1]
+        if lowest >= 0 and highest < count:
+            return []
+        return [f"labels are from {lowest} to {highest}, and the model has {count} classes, 0 to {count - 1}"]
 
     @property
     def num_tap_samples(self) -> int:

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Traces the frontier, saves it, and prints it."""
+    """Traces the frontier, saves it, and prints it; returns 3 if no point has a policy."""
     axes = [over[0] for over in options.over]
     counts = options.points or _POINTS.get(len(axes), [])
     if len(counts) != len(axes) or min(counts) < 1 or any(len(over) not in (1, 3) for over in options.over):
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(axes, points, marks)
         print(f"Points with their policies: {options.out}")
-    return 0
+    return 0 if any(point.objective is not None for point in points) else 3
 
 
 def _values(frontier: Frontier, over: Sequence[str], count: int) -> list[float]:

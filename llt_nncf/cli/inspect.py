@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -18,7 +19,7 @@ from llt_nncf.validation.file_contents import ActivationContents
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.add_argument("model", help="model.onnx or model.xml, as this package exported it")
+    parser.add_argument("model", type=Path, help="model.onnx, model.xml, or their folder, as this package exported it")
     parser.add_argument("--policy", metavar="OUT", help="write the policy, rebuilt from the file alone, as JSON")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of tables")
     parser.add_argument("--no-kernels", action="store_true", help="do not load the file into the engines")
@@ -26,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints what the file holds, and saves its policy if that is asked for."""
-    contents = read_contents(options.model, with_kernels=not options.no_kernels)
+    model = options.model / "model.onnx" if options.model.is_dir() else options.model
+    contents = read_contents(model, with_kernels=not options.no_kernels)
     if options.json:
         print(json.dumps(contents.to_dict(), indent=1))
     else:

@@ -107,8 +107,17 @@ def _word(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
     elif error.validator in _LIMITS:
         allowed = error.validator_value
         allowed = " or ".join(allowed) if isinstance(allowed, list) else allowed
-        long = ", and of 64 bits at most" if error.validator == "type" and type(error.instance) in (int, float) else ""
+        is_number = error.validator == "type" and type(error.instance) in (int, float)
+        long = ", finite and of 64 bits at most" if is_number and allowed in ("integer", "number") else ""
+        if allowed == "object" and (keys := list(error.schema.get("properties", {}))):
+            long = f", with {' and '.join(keys) if len(keys) < 4 else 'one or more of ' + ', '.join(keys)}"
         yield f"{path}={_shown(error.instance)}: must be {_LIMITS[error.validator]} {allowed}{long}."
+    elif error.validator == "oneOf" and all("enum" in choice or "type" in choice for choice in error.validator_value):
+        choices = [
+            " or ".join(map(repr, choice["enum"])) if "enum" in choice else f"a {choice['type']}"
+            for choice in error.validator_value
+        ]
+        yield f"{path}={_shown(error.instance)}: must be {' or '.join(choices)}."
     elif error.validator == "uniqueItems":
         yield f"{path}={_shown(error.instance)}: names a value twice."
     else:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +32,8 @@ class _Tap(NamedTuple):
 
 def record_reference(
     frozen_model: nn.Module,
-    inputs: Tensor,
-    labels: Tensor | None = None,
+    inputs: Any,
+    labels: Any = None,
     *,
     float_model: nn.Module | None = None,
     num_tap_samples: int = 8,
@@ -44,14 +45,23 @@ def record_reference(
 
     :param frozen_model: The model that is exported; has one input and one output. Both models are run in evaluation
         mode, and left in the mode they were in.
-    :param inputs: Shape ``(N, ...)``; taken to the model's device batch by batch.
-    :param labels: Class indices, shape ``(N,)``.
+    :param inputs: A tensor of floats, shape ``(N, ...)``; taken to the model's device batch by batch.
+    :param labels: Class indices, a tensor, array or list of shape ``(N,)``.
     :param float_model: The model before quantization.
     :param num_tap_samples: Inputs whose codes are kept; they take as much memory as the activations in uint8.
     :param batch_size: Inputs in one forward pass.
     :return: The reference; ``reference.save(path)`` keeps it.
-    :raises ExportError: If the inputs are integers, or the outputs are several, or not one for each input.
+    :raises ExportError: If the inputs are no tensor or integers, the labels no integers, or the outputs several, or not
+        one for each input.
+    :raises ArtifactError: If the labels are no classes of the outputs.
     """
+    if not isinstance(inputs, Tensor):
+        msg = f"The inputs are {type(inputs).__name__}, and must be one tensor of shape (N, ...). {_UNCHECKED}"
+        raise ExportError(msg)
+    classes = None if labels is None else torch.as_tensor(labels).detach().cpu()
+    if classes is not None and classes.is_floating_point():
+        msg = f"The labels are {classes.dtype}, and must be indices of classes, or None."
+        raise ExportError(msg)
     if not inputs.is_floating_point():
         msg = f"The inputs are {inputs.dtype}: only models of floating-point inputs can be validated. {_UNCHECKED}"
         raise ExportError(msg)
@@ -65,7 +75,7 @@ def record_reference(
     return Reference(
         inputs=inputs.detach().cpu().float().numpy(),
         logits=logits,
-        labels=None if labels is None else labels.detach().cpu().long().numpy(),
+        labels=None if classes is None else classes.long().numpy(),
         float_logits=None if float_model is None else _run(float_model, inputs, batch_size),
         taps={name: _together([tap.codes for tap in samples]) for name, samples in taps.items()},
         ties={name: _together([tap.ties for tap in samples]) for name, samples in taps.items()},

@@ -24,6 +24,7 @@ from llt_nncf.pipeline.staging import staging_folder
 from llt_nncf.plots import plot_bits
 from llt_nncf.plots import plot_indicators
 from llt_nncf.quantizers import SwitchableQuantizer
+from llt_nncf.validation import check_options
 from llt_nncf.validation import validate
 
 # Enough for ranges: the file is there to be timed.
@@ -66,9 +67,11 @@ def deploy(
     :param remarks: Kept among the report's warnings, for example what the samples are.
     :return: The report; look at ``passed``.
     :raises StageError: If there is no policy yet.
+    :raises ValidationOptionError: If ``min_agreement`` or ``latency_rounds`` is out of range.
     :raises ExportError: If the model cannot be written exactly, or has more than one output, or ``float_model`` is the
         compressed one.
     """
+    check_options(min_agreement, latency_rounds)
     if any(isinstance(module, SwitchableQuantizer) for module in float_model.modules()):
         msg = (
             "float_model is the compressed model: create_compressed_model works in place. Give a copy from before, "

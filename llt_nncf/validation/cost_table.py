@@ -28,7 +28,7 @@ def cost_tables(sections: Any) -> list[Table]:
 def cost_sentences(sections: Any) -> Iterator[str]:
     """Words what tables cannot show: the size that the policy asks for, and what other bits would give."""
     theory, files = sections.get("theoretical_bytes"), sections.get("files", {})
-    if theory:
+    if theory and theory["total"]:  # none, if the policy is of another model
         shares = [
             f"{name} {row['bytes'] / theory['total']:.2f} times" for name, row in files.items() if "model." in name
         ]

@@ -56,6 +56,11 @@ def check_data(
                 msg = f"{data.path}: labels of shape {labels.shape} are no classes for outputs of shape {shape}. "
                 msg += "Give an accuracy function that knows what they are."
                 raise ArtifactError(msg)
+            highest = next(iter(outputs.values())).shape[1] - 1
+            if not ((labels >= 0) & (labels <= highest)).all():
+                given = f"from {labels.min()} to {labels.max()}"
+                msg = f"{data.path}: labels are {given}, and the classes from 0 to {highest}."
+                raise ArtifactError(msg)
             for name, found in classes.items():
                 right[name] += int((found == labels).sum())
     figures: dict[str, dict[str, float]] = {name: {} for name in runners}

@@ -10,6 +10,7 @@ from llt_nncf.artifacts import Reference
 from llt_nncf.artifacts import ValidationReport
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ValidationFailedError
+from llt_nncf.errors import ValidationOptionError
 from llt_nncf.validation.accuracy_function import AccuracyFunction
 from llt_nncf.validation.bit_widths import check_bit_widths
 from llt_nncf.validation.bit_widths import check_weights
@@ -70,7 +71,9 @@ def validate(
     :param batch_size: Inputs in one run.
     :return: The report; ``passed`` is whether there is no fault.
     :raises ArtifactError: If a file cannot be read.
+    :raises ValidationOptionError: If a number is out of range.
     """
+    check_options(min_agreement, latency_rounds)
     reference = reference if isinstance(reference, Reference) else Reference.load(reference)
     samples = None if data is None else SampleData(data)
     files = _read_files(onnx_path, xml_path)
@@ -133,6 +136,20 @@ def validate(
     return ValidationReport(not faults, tuple(faults), sections)
 
 
+def check_options(min_agreement: float, latency_rounds: int) -> None:
+    """
+    Checks two options of ``validate``, for those who have work to do before they call it.
+
+    :raises ValidationOptionError: If one is out of range.
+    """
+    if not 0 <= min_agreement <= 1:
+        msg = f"min_agreement={min_agreement}: must be a share from 0 to 1, for example 0.99."
+        raise ValidationOptionError(msg)
+    if latency_rounds < 0:
+        msg = f"latency_rounds={latency_rounds}: must be 0, for no timing, or more."
+        raise ValidationOptionError(msg)
+
+
 def _read_files(onnx_path: Path | str | None, xml_path: Path | str | None) -> dict[Engine, ExportedModel | ExportedIr]:
     """The file that each engine runs."""
     files: dict[Engine, ExportedModel | ExportedIr] = {}
@@ -165,6 +182,12 @@ def _check_float_model(
     for engine in ENGINES:
         try:
             logits = run_batches(engine(path), reference.inputs, batch_size)
+            if logits.shape != reference.logits.shape:
+                faults.append(
+                    f"The float model gives outputs of shape {logits.shape} in {engine.engine}, the exported one gave "
+                    f"{reference.logits.shape}: it is of another model, or of an export of its own."
+                )
+                continue
             figures[engine.engine] = {"accuracy": accuracy(logits, reference.labels)}
         except ValidationFailedError as error:
             faults.append(f"The float model: {error}")

@@ -25,6 +25,7 @@ from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ConfigError
 from llt_nncf.errors import LltError
+from llt_nncf.errors import StageError
 
 NAME = "llt_quantization"
 IN_LOOP = {"importance": {"where": "training", "epochs": 2}}
@@ -361,3 +362,58 @@ def test_the_lines_of_the_documentation_resume_exactly(compress, loader, tmp_pat
     assert resumed[0].policy == ctrl.policy
     for index, values in moments["state"].items():
         assert all(torch.equal(values[key], found_moments["state"][index][key]) for key in values)
+
+
+class Normed(nn.Module):
+    """Quantizers behind batch norms of one and of three dimensions, which feed additions."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv1d(9, 6, 3, padding=1), nn.Conv1d(6, 6, 3, padding=1)])
+        self.norms = nn.ModuleList([nn.BatchNorm1d(6), nn.BatchNorm1d(6)])
+        self.conv, self.norm = nn.Conv3d(1, 2, 3, padding=1), nn.BatchNorm3d(2)
+        self.fc = nn.Linear(2, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.norms[0](self.convs[0](x.reshape(-1, 9, 14))))
+        x = torch.relu(self.norms[1](self.convs[1](x)) + x).reshape(-1, 1, 6, 7, 2)
+        x = torch.relu(self.norm(self.conv(x)) + x)
+        return self.fc(x.mean((2, 3, 4)))
+
+
+def test_quantizers_behind_batch_norms_of_all_dimensions_keep_their_names(compress):
+    ctrl, model = compress(Normed())
+    state, weights = ctrl.get_compression_state(), model.state_dict()
+    assert any("NNCFBatchNorm1d" in name for name in weights)
+    assert any("NNCFBatchNorm3d" in name for name in weights)
+    _, again = compress(Normed(), compression_state=state, register=False)
+    load_state(again, copy.deepcopy(weights), is_resume=True)
+    assert all(torch.equal(value, weights[name]) for name, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("wrap", "remedy"),
+    [
+        (torch.compile, "give the module that was compiled"),
+        (nn.DataParallel, "put the compressed model into it"),
+        (lambda model: torch.jit.trace(model, torch.zeros(1, 2, 7, 9)), "give the module that it was made of"),
+    ],
+    ids=["compiled", "parallel", "script"],
+)
+def test_a_model_that_nncf_cannot_look_into_is_refused_with_the_remedy(compress, residual, wrap, remedy):
+    with pytest.raises(StageError, match=remedy):
+        compress(wrap(residual.eval()))
+
+
+def test_a_given_policy_that_exceeds_the_budget_is_said(compress, residual, tmp_path, caplog):
+    ctrl, _ = compress(copy.deepcopy(residual))
+    path = BitPolicy.uniform(ctrl.table, weight_bits=6, activation_bits=6).save(tmp_path / "policy.json")
+    caplog.clear()
+    compress(residual, policy=str(path))
+    assert "The policy in use exceeds compression.budget: bitops_as (" in caplog.text
+
+
+def test_artifacts_that_cannot_be_written_are_said_with_the_key(compress, residual, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError, match=r"file, from compression.artifacts_dir or log_dir, cannot be written to"):
+        compress(residual, artifacts_dir=str(tmp_path / "file"))

@@ -100,3 +100,11 @@ def test_a_key_that_is_there_twice_is_refused_by_name(tmp_path: Path):
     path.write_text('{"schema": "test/1", "bits": {"conv": 4, "fc": 8, "conv": 3}}')
     with pytest.raises(ArtifactError, match=r"policy\.json: .* it has 'conv' twice"):
         load_json(path, "test/1")
+
+
+@pytest.mark.parametrize(
+    ("schema", "remedy"), [("test/0", "Write it again with this version"), ("other/1", "Give a file of test.")]
+)
+def test_another_schema_is_refused_with_its_own_remedy(tmp_path: Path, schema: str, remedy: str):
+    with pytest.raises(ArtifactError, match=remedy):
+        load_json(save_json(tmp_path / "a.json", schema, {}), "test/1")

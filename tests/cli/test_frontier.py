@@ -81,3 +81,8 @@ def test_bad_input_gives_status_2_and_no_file(options, tmp_path, capsys):
     assert run(tmp_path, *options) == 2
     assert capsys.readouterr().err.startswith("llt-nncf frontier: ")
     assert not (tmp_path / "frontier.json").exists()
+
+
+def test_status_3_if_nothing_fits_anywhere(tmp_path):
+    options = ["--over", "weight_mib", "0.01", "0.02", "--points", "2", "-o", str(tmp_path / "f.json")]
+    assert main(["frontier", str(INDICATORS), *options]) == 3

@@ -10,16 +10,20 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from torch import nn
 
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import ValidationReport
 from llt_nncf.cli.main import main
+from llt_nncf.export import export_float_onnx
 from llt_nncf.export import export_onnx
 from llt_nncf.export import export_openvino
 from llt_nncf.export import record_reference
 from tests.export.frozen_models import SIZE
 from tests.export.frozen_models import Classifier
 from tests.export.frozen_models import calibrate
+
+INPUT = torch.zeros(1, 3, SIZE, SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +124,28 @@ def test_saturation_on_a_cpu_without_vnni_is_found_and_explained(tmp_path, weigh
 def test_bad_paths_give_status_2_and_an_error_that_names_them(folder, capsys, arguments, text):
     assert validate(*(argument.format(folder) for argument in arguments)) == 2
     assert text in capsys.readouterr().err
+
+
+def test_files_of_several_exports_are_faults_and_no_traceback(folder, tmp_path, capsys):
+    for name in ("model.onnx", "model.xml", "model.bin", "reference.npz"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    BitPolicy({"another": (4, 4)}).save(tmp_path / "policy.json")
+    export_float_onnx(nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 3)), INPUT, tmp_path / "float.onnx")
+    assert validate(tmp_path) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "The float model gives outputs of shape (12, 3) in openvino, the exported one gave (12, 10)" in text
+    assert "another" in text
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--min-agreement", "nan"), ("--min-agreement", "-1"), ("--min-agreement", "99"), ("--latency-rounds", "-1")],
+)
+def test_numbers_out_of_range_are_refused(folder, capsys, option, value):
+    assert main(["validate", str(folder), option, value]) == 2
+    assert "llt-nncf validate: ValidationOptionError: " in capsys.readouterr().err
+
+
+def test_inspect_takes_the_folder_too(folder, capsys):
+    assert main(["inspect", str(folder), "--no-kernels"]) == 0
+    assert "block.conv" in capsys.readouterr().out

@@ -1,5 +1,7 @@
 """The config section: every fault found, worded with its key path and the nearest valid key."""
 
+import math
+
 import pytest
 
 from llt_nncf.artifacts import CostTable
@@ -95,6 +97,21 @@ def test_cost_tables_of_the_budget_are_loaded(tmp_path):
     assert found == expected
     with pytest.raises(ArtifactError, match="none.json"):
         LltConfig.from_section({**MINIMAL, "budget": {**budget, "latency_table": str(tmp_path / "none.json")}})
+
+
+@pytest.mark.parametrize(
+    ("section", "text"),
+    [
+        ({"alpha": "autom"}, "compression.alpha='autom': must be 'auto' or a number."),
+        ({"budget": {"bitops_as": [4, 4]}}, "must be of type object, with weight_bits and activation_bits."),
+        ({"budget": {"gbitops": math.nan}}, "must be of type number, finite and of 64 bits at most."),
+        ({"budget": 3}, "compression.budget=3: must be of type object, with one or more of bitops_as, gbitops, "),
+    ],
+)
+def test_values_of_the_wrong_type_are_told_what_is_right(section, text):
+    with pytest.raises(ConfigError) as caught:
+        check(**section)
+    assert text in str(caught.value)
 
 
 def test_all_faults_are_reported_at_once():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ExportError
 from llt_nncf.export import record_reference
 from llt_nncf.functional import quantize_to_int
@@ -104,3 +105,29 @@ def test_codes_and_outputs_of_the_tapped_samples_are_of_the_same_runs():
     assert reference.taps["q"].shape == (4, 3, 1)
     np.testing.assert_array_equal(reference.logits[:4], 0.125 * reference.taps["q"][:, :, 0])
     np.testing.assert_array_equal(reference.logits[4:], Interleaved()(x)[4:].numpy())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "error", "text"),
+    [
+        (np.zeros((2, 3, SIZE, SIZE), np.float32), None, ExportError, "The inputs are ndarray, and must be one tensor"),
+        ([torch.zeros(2, 3, SIZE, SIZE)], None, ExportError, "The inputs are list"),
+        (torch.zeros(2, 3, SIZE, SIZE), torch.tensor([0.7, 1.0]), ExportError, "The labels are torch.float32"),
+        (
+            torch.zeros(2, 3, SIZE, SIZE),
+            [3, 12],
+            ArtifactError,
+            "labels are from 3 to 12, and the model has 10 classes",
+        ),
+    ],
+)
+def test_inputs_and_labels_of_another_kind_are_refused(inputs, labels, error, text):
+    model = calibrate(Classifier(), torch.randn(4, 3, SIZE, SIZE), is_exact=True)
+    with pytest.raises(error, match=text):
+        record_reference(model, inputs, labels)
+
+
+def test_labels_may_be_a_list_or_an_array():
+    model = calibrate(Classifier(), torch.randn(4, 3, SIZE, SIZE), is_exact=True)
+    for labels in ([3, 4], np.array([3, 4])):
+        assert record_reference(model, torch.zeros(2, 3, SIZE, SIZE), labels).labels.tolist() == [3, 4]

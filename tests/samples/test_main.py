@@ -71,12 +71,20 @@ def test_a_failed_validation_gives_a_row_without_the_files_figures(run, tmp_path
     assert "file_kib" not in comparison.float_row(failed, controller.table, tmp_path)
 
 
-def test_validate_reads_the_folder_and_fails_below_its_threshold(run, capsys):
+def test_validate_reads_the_folder_and_fails_with_another_policy(run, tmp_path, capsys):
     out, _ = run
     arguments = ["validate", str(out), "--latency-rounds", "0", "--report", str(out / "again.json")]
     assert llt_nncf([*arguments, "--min-agreement", "0.95"]) == 0
     assert "Validation passed" in capsys.readouterr().out
-    assert llt_nncf([*arguments, "--min-agreement", "1.01"]) == 1
+    (other := tmp_path / "other").mkdir()
+    for path in out.iterdir():
+        if path.suffix in (".onnx", ".xml", ".bin", ".npz"):
+            (other / path.name).write_bytes(path.read_bytes())
+    table, policy = LayerTable.load(out / "layers.json"), BitPolicy.load(out / "policy.json")
+    table.save(other / "layers.json")
+    BitPolicy({**policy.bits, "block1.conv1": (6, 6)}).save(other / "policy.json")
+    arguments[1] = str(other)
+    assert llt_nncf(arguments) == 1
     assert "Validation failed" in capsys.readouterr().out
 
 

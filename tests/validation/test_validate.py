@@ -193,7 +193,7 @@ def test_nan_outputs_and_wrong_shapes_are_faults(exported, tmp_path):
     (name,) = (n.input[1] for n in onnx.load(path).graph.node if n.name == "fc2/dequantize")
     broken = tampered(path, tmp_path, edit(name, lambda step: np.full_like(step, np.nan)))
     assert any("are NaN or infinite" in fault for fault in faults_of(broken, reference))
-    narrow = dataclasses.replace(reference, logits=reference.logits[:, :3], float_logits=None)
+    narrow = dataclasses.replace(reference, logits=reference.logits[:, :3], labels=None, float_logits=None)
     assert "onnxruntime: outputs of shape (40, 10) instead of (40, 3)." in faults_of(path, narrow)
 
 
