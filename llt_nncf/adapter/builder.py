@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from nncf import NNCFConfig
 from nncf.common.quantization.quantizer_setup import SingleConfigQuantizerSetup
 from nncf.config.extractors import extract_algo_specific_config
@@ -31,6 +30,7 @@ from llt_nncf.adapter.scopes import override_faults
 from llt_nncf.adapter.scopes import placement_faults
 from llt_nncf.adapter.scopes import scope_list
 from llt_nncf.adapter.setup_rules import apply_rules
+from llt_nncf.adapter.setup_rules import share_inputs_of_calls
 from llt_nncf.adapter.setup_rules import unify_scales
 from llt_nncf.adapter.training_branches import check_training_branches
 from llt_nncf.artifacts import reading
@@ -129,6 +129,7 @@ class LltQuantizationBuilder(QuantizationBuilder):
         if self.validate_scopes:
             raise_faults(override_faults(setup, weights, activations, unified))
         unify_scales(setup, unified)
+        share_inputs_of_calls(setup, target_model.nncf.get_original_graph())
         apply_rules(setup, weights, activations)
         self._check_ranges(setup)
         return setup
@@ -149,8 +150,6 @@ class LltQuantizationBuilder(QuantizationBuilder):
         return super().get_transformation_layout(model)
 
     def _get_transformation_layout(self, target_model: NNCFNetwork) -> PTTransformationLayout:
-        # In evaluation without gradients nn.MultiheadAttention would go by one fused kernel, past all its quantizers.
-        torch.backends.mha.set_fastpath_enabled(False)
         layers = weighted_nodes(target_model)
         self._weight_shapes = dict(layers.values())
         if self._saved is None:

@@ -3,7 +3,7 @@ Which bit-widths every quantizer may have: by the config's groups and scopes, th
 
 The first and the last layer are fixed; so is the input, not the weights, of whatever shares it with one of them.
 Activation quantizers that feed no layer (residual adds, pooling), or a layer together with others, stay at 8 bits. A
-layer that is called more than once is fixed as well: its calls may have different activation quantizers. What
+layer that is called more than once is fixed as well: it stands for several layers of a network. What
 ``scope_overrides`` says goes before all that.
 """
 

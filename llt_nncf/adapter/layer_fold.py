@@ -106,10 +106,8 @@ def layer_folds(model: NNCFNetwork, survey: LayerSurvey, activation_keys: Mappin
         node = survey.nodes[layer.name]
         module = model.nncf.get_containing_module(node.node_name)
         weight_op = next((op for op in module.pre_ops.values() if isinstance(op.op, NncfSwitchableQuantizer)), None)
-        if layer.name in survey.repeated:  # It has two inputs, and its bias no common grid.
-            yield LayerFold(layer.name, module, None, weight_op, None)
-            continue
-        key = activation_keys.get(layer.activation_group)
+        has_one_grid = layer.name not in survey.with_several_inputs
+        key = activation_keys.get(layer.activation_group) if has_one_grid else None
         input_quantizer = None if key is None else storage[key].core
         name = survey.batch_norms.get(layer.name)
         batch_norm = None if name is None else model.nncf.get_containing_module(name)

@@ -33,7 +33,7 @@ class LayerSurvey:
     :param activation_points: Name of each activation quantizer to the id of its first quantization point.
     :param nodes: Layer name to the node in NNCF's graph.
     :param model_inputs: Names of the activation quantizers of the model's inputs.
-    :param repeated: Names of the layers that are called more than once.
+    :param with_several_inputs: Names of the layers whose calls have inputs of different grids.
     :param batch_norms: Layer name to the batch norm that is folded into it, by NNCF's name.
     """
 
@@ -42,7 +42,7 @@ class LayerSurvey:
     activation_points: dict[str, int]
     nodes: dict[str, NNCFNode]
     model_inputs: frozenset[str]
-    repeated: frozenset[str]
+    with_several_inputs: frozenset[str]
     batch_norms: dict[str, str]
 
 
@@ -96,7 +96,11 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
         model_inputs=frozenset(
             name for name, ids in by_name.items() if {_node_name(points[i]) for i in ids} <= input_nodes
         ),
-        repeated=frozenset(repeated),
+        with_several_inputs=frozenset(
+            name
+            for name in repeated
+            if len({feeding.get(call.node_name) for call in calls if call.layer_name == nodes[name].layer_name}) > 1
+        ),
         batch_norms={name: norm for name, norm in behind.items() if norm is not None},
     )
 

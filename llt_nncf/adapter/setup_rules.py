@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
+from nncf.common.graph import NNCFGraph
 from nncf.common.quantization.quantizer_setup import SingleConfigQuantizerSetup
 
+from llt_nncf.adapter.layer_survey import layer_nodes
+from llt_nncf.adapter.layer_survey import repeated_layers
 from llt_nncf.adapter.scopes import rule_for
 from llt_nncf.adapter.scopes import served_nodes
 from llt_nncf.config import GroupRules
@@ -35,11 +38,31 @@ def unify_scales(setup: SingleConfigQuantizerSetup, groups: Sequence[Sequence[st
             )
         owner |= dict.fromkeys(ids, index)
         if len(ids) > 1:
-            setup.register_unified_scale_group(list(ids))
+            setup.register_unified_scale_group(sorted(ids))
         for i in ids:
             if setup.quantization_points[i].is_activation_quantization_point():
                 setup.quantization_points[i].qconfig.per_channel = False  # their channels are not the same
     raise_faults(faults)
+
+
+def share_inputs_of_calls(setup: SingleConfigQuantizerSetup, graph: NNCFGraph) -> None:
+    """
+    Gives the inputs of all calls of one layer one quantizer, in place: its bias has one grid then, as of other layers.
+
+    :param setup: NNCF's quantizer setup.
+    :param graph: NNCF's graph of the model.
+    """
+    layers, points = layer_nodes(graph), setup.quantization_points
+    weighted = {p.insertion_point.target_node_name for p in points.values() if p.is_weight_quantization_point()}
+    quantized = {node.layer_name for node in layers if node.node_name in weighted}
+    for layer_name in sorted(repeated_layers(layers) & quantized):
+        calls = {node.node_name for node in layers if node.layer_name == layer_name}
+        ids = {i for i, p in points.items() if p.is_activation_quantization_point() and calls & set(served_nodes(p))}
+        for group_id, unified in list(setup.unified_scale_groups.items()):
+            if unified & ids:
+                ids |= setup.unified_scale_groups.pop(group_id)
+        if len(ids) > 1:
+            setup.register_unified_scale_group(sorted(ids))
 
 
 def apply_rules(setup: SingleConfigQuantizerSetup, weights: GroupRules, activations: GroupRules) -> None:

@@ -34,6 +34,9 @@ def guard_creation() -> None:
     ) -> Any:
         if ALGORITHM_NAME in extract_algorithm_names(config):
             _refuse_wrapped(model)
+            # In evaluation without gradients nn.MultiheadAttention would go by one fused kernel, past all its
+            # quantizers, and so would NNCF's trace of it.
+            torch.backends.mha.set_fastpath_enabled(False)
             if compression_state is not None:
                 check_compression_state(compression_state)
         return create(model, config, compression_state, *args, **kwargs)

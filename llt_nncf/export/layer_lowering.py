@@ -102,8 +102,6 @@ def _write_bias(node: ir.Node, constants: ConstantPool) -> None:
     bias = constant(node.inputs[2])
     if x is None or weight is None or bias is None or bias.dtype != np.float32:
         return
-    if weight.inputs[0] is not None and len(weight.inputs[0].uses()) > 1:
-        return  # a layer that is called twice: its two inputs have no common grid, so its bias stays a float
     input_step, weight_step = (constant(dequantize.inputs[1]) for dequantize in (x, weight))
     if input_step is None or weight_step is None or bias.size % weight_step.size:
         return
@@ -113,6 +111,8 @@ def _write_bias(node: ir.Node, constants: ConstantPool) -> None:
     codes = np.rint(exact)
     excess = np.abs(exact - codes) - _BIAS_TOLERANCE - np.abs(codes) * _BIAS_RELATIVE_TOLERANCE
     if not np.all(excess <= 0) or np.abs(codes).max() > INT32_MAX:
+        if weight.inputs[0] is not None and len(weight.inputs[0].uses()) > 1:
+            return  # a layer whose calls have inputs of different grids: its bias stays a float
         excess = np.where(np.isfinite(excess) & (np.abs(codes) <= INT32_MAX), excess, np.inf)
         worst = int(np.argmax(excess))
         msg = (

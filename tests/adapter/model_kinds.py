@@ -121,6 +121,19 @@ class Shared(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class Tower(nn.Module):
+    """A convolution with a bias on features of two sizes, as in detectors."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.down, self.tower, self.fc = conv(3, 8), conv(8, 8), conv(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        large = F.relu(self.stem(x))
+        small = F.relu(self.down(F.max_pool2d(large, 2)))
+        return self.fc(F.relu(self.tower(large)).mean((2, 3)) + F.relu(self.tower(small)).mean((2, 3)))
+
+
 class Functional(nn.Module):
     """Functions with weights of the model's own, and with those of a module that is never called."""
 
@@ -352,8 +365,10 @@ KINDS = {
     "depthwise": Kind(Depthwise, (IMAGE,), "deep.0 point.0 grouped.0", "stem.0 fc", 1),
     # What is multiplied, and the mean's input.
     "squeeze_excite": Kind(SqueezeExcite, (IMAGE,), "a squeeze excite point", "stem fc", 3),
-    # The second input of the block, and the mean's.
-    "shared": Kind(Shared, (IMAGE,), "mid", "stem block.0 fc", 2),
+    # The mean's input. The two inputs of the block share a quantizer.
+    "shared": Kind(Shared, (IMAGE,), "mid", "stem block.0 fc", 1, num_unified=1),
+    # The inputs of the two means and of their sum.
+    "tower": Kind(Tower, (IMAGE,), "down", "stem tower fc", 4, same_input=("down tower",), num_unified=1),
     # The inputs of the function and of the mean, and what is multiplied by the matrix.
     "functional": Kind(Functional, (IMAGE,), "a b", "stem fc", 3, in_float="weight holder.weight"),
     # What is multiplied, and the mean's input.

@@ -221,7 +221,8 @@ def test_attention_and_products_of_sizes_are_exported_with_all_quantizers(compre
     x = next(iter(loader))[0]
     with torch.no_grad():
         expected = frozen(x).numpy()
-    assert called == set(ExportedModel(tmp_path / "model.onnx").activations) >= set(ctrl.table.unsearched)
+    calls = {name.partition("#")[0] for name in ExportedModel(tmp_path / "model.onnx").activations}
+    assert called == calls >= set(ctrl.table.unsearched)
     assert np.abs(OnnxRuntimeRunner(tmp_path / "model.onnx").run(x.numpy()) - expected).max() < 0.1 * np.ptp(expected)
 
 
