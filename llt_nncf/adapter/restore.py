@@ -38,6 +38,7 @@ def restore(
         names, ``state_dict`` and ``compression_state``, do as well.
     :param input_shape: Shape of the model's input, for a config without ``input_info``.
     :return: The controller; the model is ``controller.model``.
+    :raises FileNotFoundError: If one of the files is not there.
     :raises ConfigError: If the config cannot be read, or is no config of this algorithm.
     :raises ArtifactError: If the checkpoint cannot be read, or is of another model.
     :raises InvalidIndicatorError: If its indicators are not usable.
@@ -63,9 +64,9 @@ def restore(
 def _load_config(path: Path | str, input_shape: Sequence[int] | None) -> NNCFConfig:
     try:
         content = dict(NNCFConfig.from_json(str(path)))
-    except (ValueError, TypeError) as error:
-        if isinstance(error, LltError):
-            raise
+    except (LltError, OSError):
+        raise
+    except Exception as error:  # of JSON, of its schema, or of what NNCF makes of something else
         msg = f"{path}: not an NNCF config in JSON: {error}"
         raise ConfigError(msg) from error
     sections = content.get("compression", {})

@@ -36,14 +36,20 @@ def insert_quantizers(
     :param candidate_bits: Bit-widths to choose from, each 2 to 8.
     :param fixed_bits: Bit-width of the fixed layers.
     :return: The quantizers with their layer table.
-    :raises InvalidTensorError: If the model calls no such layer.
+    :raises InvalidTensorError: If the model calls no such layer, or one by keyword, or its weight is no parameter.
     :raises InvalidBitWidthError: If a bit-width is outside 2..8.
     """
     names = {module: name for name, module in model.named_modules() if isinstance(module, _LAYERS)}
     calls: list[tuple[Any, bool, int]] = []
     reads_sample = set()
 
-    def note(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    def note(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not inputs:
+            msg = f"{names[module]!r} is called with its input by keyword: give it by position."
+            raise InvalidTensorError(msg)
+        if not isinstance(module.weight, nn.Parameter) and not parametrize.is_parametrized(module, "weight"):
+            msg = f"The weight of {names[module]!r} is no parameter: undo torch.nn.utils.weight_norm or the like."
+            raise InvalidTensorError(msg)
         calls.append((module, bool((inputs[0] < 0).any()), output.numel() // len(sample)))
         if inputs[0] is sample:
             reads_sample.add(module)
@@ -73,9 +79,12 @@ def insert_quantizers(
         depthwise = not isinstance(module, nn.Linear) and module.groups == module.in_channels > 1
         rows.append(Layer(name, macs, count, f"{name} input", bits, bits, depthwise))
         weights[name], activations[f"{name} input"] = weight, activation
-        parametrize.register_parametrization(module, "weight", weight, unsafe=True)
-        module.add_module("input_quantizer", activation)
-        module.register_forward_pre_hook(_quantize_input)
+    # Only now: an error above leaves the model as it was.
+    for name, weight, activation in zip(weights, weights.values(), activations.values(), strict=True):
+        layer = model.get_submodule(name)
+        parametrize.register_parametrization(layer, "weight", weight, unsafe=True)
+        layer.add_module("input_quantizer", activation)
+        layer.register_forward_pre_hook(_quantize_input)
     return QuantizerSet(LayerTable(tuple(rows)), weights, activations)
 
 

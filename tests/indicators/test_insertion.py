@@ -3,7 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
+from llt_nncf.errors import InvalidBitWidthError
 from llt_nncf.errors import InvalidTensorError
 from llt_nncf.indicators import insert_quantizers
 from llt_nncf.indicators import start_step_sizes
@@ -78,3 +80,26 @@ def test_bits_switched_back_and_forth_give_bit_equal_outputs():
             quantizer.num_bits = bits if bits in quantizer.candidate_bits else 8
         assert torch.equal(outputs.setdefault(bits, model(x)), model(x))
     assert not torch.equal(outputs[6], outputs[2])
+
+
+class ByKeyword(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.fc(input=x)
+
+
+def test_what_cannot_get_quantizers_is_named_and_left_as_it_was():
+    x = torch.zeros(2, 4)
+    with pytest.raises(InvalidTensorError, match="'fc' is called with its input by keyword"):
+        insert_quantizers(ByKeyword(), x, candidate_bits=(4, 2))
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        normed = nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
+    with pytest.raises(InvalidTensorError, match="The weight of '0' is no parameter: undo"):
+        insert_quantizers(normed, x, candidate_bits=(4, 2))
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    with pytest.raises(InvalidBitWidthError):
+        insert_quantizers(model, x, candidate_bits=(9, 2))
+    assert not any(parametrize.is_parametrized(module) for module in model)
