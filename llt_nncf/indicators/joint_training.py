@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch import nn
@@ -44,6 +43,7 @@ from llt_nncf.indicators.rank_exchange import smallest_over_ranks
 from llt_nncf.indicators.ranking import RankingWindow
 from llt_nncf.indicators.ranking import ranking_tau
 from llt_nncf.indicators.training_checkpoint import load_checkpoint
+from llt_nncf.indicators.training_checkpoint import plain_numbers
 from llt_nncf.indicators.training_checkpoint import save_checkpoint
 
 
@@ -123,7 +123,7 @@ def train_indicators(
         needs.
     :raises ArtifactError: If the checkpoint is of a training with other settings, or on more data.
     """
-    step_options = _plain(
+    step_options = plain_numbers(
         {"candidate_bits": candidate_bits, "learning_rate": learning_rate, "seed": seed, **step_options}
     )
     step = JointStep(model, quantizers, loss_fn, **step_options)
@@ -164,15 +164,6 @@ def train_indicators(
     losses = {name: value / max(run.counted, 1) for name, value in run.sums.items()}
     text = f"step sizes after {run.steps} steps of importance training, seed {seed}"
     return JointTrainingResult(run.steps, losses, step.indicators(text), run.skipped, run.ranking.is_stable)
-
-
-def _plain(value: Any) -> Any:
-    """The same with Python's numbers in the place of NumPy's, which a checkpoint cannot hold as plain values."""
-    if isinstance(value, dict):
-        return {_plain(key): _plain(own) for key, own in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_plain, value))
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _marks_of(model: nn.Module, quantizers: QuantizerSet) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from llt_nncf.artifacts import check_zip
@@ -16,6 +17,19 @@ _MOST_NAMED = 8
 _FREE = "on_nonfinite"
 # Earlier versions did not save it.
 _ADDED = "batches per epoch"
+
+
+def plain_numbers(value: Any) -> Any:
+    """
+    Returns the same with Python's numbers in the place of NumPy's, which a checkpoint cannot hold as plain values.
+
+    :param value: Numbers, and dicts, lists and tuples of them; anything else stays as it is.
+    """
+    if isinstance(value, dict):
+        return {plain_numbers(key): plain_numbers(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain_numbers, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def save_checkpoint(path: Path | str, settings: dict[str, Any], state: dict[str, Any]) -> None:
