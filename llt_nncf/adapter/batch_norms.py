@@ -1,5 +1,6 @@
 """The batch norms that freezing folds into the layers in front of them."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -13,8 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from llt_nncf.functional import training_mode
 
+BATCH_NORM = "batch_norm"  # NNCF's type of its nodes
 
-def foldable_batch_norm(model: NNCFNetwork, graph: NNCFGraph, node: NNCFNode) -> str | None:
+
+def foldable_batch_norm(
+    model: NNCFNetwork, graph: NNCFGraph, node: NNCFNode, *, repeated: Collection[str]
+) -> str | None:
     """
     Returns NNCF's name of the batch norm that alone reads a layer's output, if it can be folded.
 
@@ -24,12 +29,10 @@ def foldable_batch_norm(model: NNCFNetwork, graph: NNCFGraph, node: NNCFNode) ->
     :param model: The model.
     :param graph: NNCF's graph of it.
     :param node: The layer.
+    :param repeated: NNCF's names of the batch norms that are called more than once: these cannot.
     """
     following = graph.get_next_nodes(node)
-    if len(following) != 1 or following[0].node_type != "batch_norm":
-        return None
-    # NNCF's own is_shared also counts a module's other operations, such as an activation in the same class.
-    if sum(norm.layer_name == following[0].layer_name for norm in graph.get_nodes_by_types(["batch_norm"])) > 1:
+    if len(following) != 1 or following[0].node_type != BATCH_NORM or following[0].layer_name in repeated:
         return None
     attributes, shape = node.layer_attributes, graph.get_output_edges(node)[0].tensor_shape
     if getattr(attributes, "transpose", False) and attributes.groups > 1:

@@ -110,9 +110,7 @@ def train_at_initialization(
     def loss(model: nn.Module, batch: Any) -> Tensor:
         return scalar_loss(batches.loss(model, batch)) + sum(other() for other in other_losses)
 
-    kept = _without_indicators(model, quantizers) if importance.restore_weights else {}
-    buffers = ModelBuffers([model], quantizers)
-    before = buffers.copies()
+    put_back = _putting_back(model, quantizers) if importance.restore_weights else None
     options = {key: value for key, value in asdict(importance).items() if key not in _NOT_TRAINING}
     with ExitStack() as stack:
         stack.enter_context(training_mode(model, True))
@@ -131,19 +129,26 @@ def train_at_initialization(
             **options,
         )
         indicators = read(result.indicators)
-    model.load_state_dict(kept, strict=False)
-    if importance.restore_weights:
-        buffers.put_back(before)
+    if put_back is not None:
+        put_back()
     return result, indicators
 
 
-def _without_indicators(model: NNCFNetwork, quantizers: QuantizerSet) -> dict[str, Tensor]:
-    """A copy of the model's state but for the step sizes that are indicators."""
+def _putting_back(model: NNCFNetwork, quantizers: QuantizerSet) -> Callable[[], None]:
+    """A function that gives the model the state that it has now, but for the step sizes that are indicators."""
     # Step sizes that nothing chooses between are none: a few steps at importance.learning_rate can carry an 8-bit one
     # far from the range that it was given.
     trained = {id(q.raw_step_sizes) for q in quantizers.all() if len(q.candidate_bits) > 1}
     state = model.state_dict(keep_vars=True)
-    return {key: value.detach().clone() for key, value in state.items() if id(value) not in trained}
+    kept = {key: value.detach().clone() for key, value in state.items() if id(value) not in trained}
+    buffers = ModelBuffers([model], quantizers)
+    before = buffers.copies()
+
+    def put_back() -> None:
+        model.load_state_dict(kept, strict=False)
+        buffers.put_back(before)  # with those that are in no state dict
+
+    return put_back
 
 
 def importance_passes(

@@ -14,6 +14,7 @@ from nncf.torch.quantization.layers import PTQuantizationPoint
 from nncf.torch.quantization.layers import PTQuantizerSetup
 from torch import nn
 
+from llt_nncf.adapter.batch_norms import BATCH_NORM
 from llt_nncf.adapter.batch_norms import foldable_batch_norm
 from llt_nncf.artifacts import FLOAT_INPUT
 from llt_nncf.artifacts import MIXED_INPUT
@@ -86,8 +87,13 @@ def survey_layers(setup: PTQuantizerSetup, model: NNCFNetwork) -> LayerSurvey:
     groups = {row.activation_group for row in rows}
     unsearched = {name: points[ids[0]].qspec.candidate_bits[0] for name, ids in by_name.items() if name not in groups}
     input_nodes = {node.node_name for node in graph.get_input_nodes()}
-    repeated = {name for name, node in nodes.items() if node.layer_name in repeated_layers(calls)}
-    behind = {name: foldable_batch_norm(model, graph, node) for name, node in nodes.items() if name not in repeated}
+    called_again, norms_again = repeated_layers(calls), repeated_layers(graph.get_nodes_by_types([BATCH_NORM]))
+    repeated = {name for name, node in nodes.items() if node.layer_name in called_again}
+    behind = {
+        name: foldable_batch_norm(model, graph, node, repeated=norms_again)
+        for name, node in nodes.items()
+        if name not in repeated
+    }
     return LayerSurvey(
         table=LayerTable(tuple(rows), unsearched),
         weight_points=row_points,
@@ -159,7 +165,8 @@ def repeated_layers(layers: list[NNCFNode]) -> set[str]:
     """
     NNCF's names of the layers that are called more than once.
 
-    Its own ``is_shared`` also counts a module's other operations, such as the padding of ``padding_mode="reflect"``.
+    Its own ``is_shared`` also counts a module's other operations, such as the padding of ``padding_mode="reflect"``, or
+    an activation in the class of a batch norm.
     """
     return {name for name, count in Counter(node.layer_name for node in layers).items() if count > 1}
 

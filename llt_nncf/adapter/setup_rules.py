@@ -27,10 +27,7 @@ def unify_scales(setup: SingleConfigQuantizerSetup, groups: Sequence[Sequence[st
     faults = []
     for index, names in enumerate(groups):
         ids = {i for i, point in setup.quantization_points.items() if set(served_nodes(point)) & set(names)}
-        # Those that NNCF has unified with one of them come along.
-        for group_id, unified in list(setup.unified_scale_groups.items()):
-            if unified & ids:
-                ids |= setup.unified_scale_groups.pop(group_id)
+        ids = _taken_from_groups(setup, ids)
         if taken := {owner[i] for i in ids if i in owner}:
             faults.append(
                 f"compression.activations.unified_scale_ops[{index}]: shares a quantizer with entry "
@@ -58,11 +55,17 @@ def share_inputs_of_calls(setup: SingleConfigQuantizerSetup, graph: NNCFGraph) -
     for layer_name in sorted(repeated_layers(layers) & quantized):
         calls = {node.node_name for node in layers if node.layer_name == layer_name}
         ids = {i for i, p in points.items() if p.is_activation_quantization_point() and calls & set(served_nodes(p))}
-        for group_id, unified in list(setup.unified_scale_groups.items()):
-            if unified & ids:
-                ids |= setup.unified_scale_groups.pop(group_id)
+        ids = _taken_from_groups(setup, ids)
         if len(ids) > 1:
             setup.register_unified_scale_group(sorted(ids))
+
+
+def _taken_from_groups(setup: SingleConfigQuantizerSetup, ids: set[int]) -> set[int]:
+    """Returns the points with all that are unified with one of them already, whose groups are dissolved."""
+    for group_id, unified in list(setup.unified_scale_groups.items()):
+        if unified & ids:
+            ids = ids | setup.unified_scale_groups.pop(group_id)
+    return ids
 
 
 def apply_rules(setup: SingleConfigQuantizerSetup, weights: GroupRules, activations: GroupRules) -> None:
