@@ -50,14 +50,14 @@ class BuilderState:
     """
     In which model the quantizers stood, and where.
 
-    :param table: The layers; ``None`` in a state without a schema, which an earlier version wrote.
-    :param weight_shapes: The weight shape of every layer of the model, whether quantized or not; likewise.
+    :param table: The layers.
+    :param weight_shapes: The weight shape of every layer of the model, whether quantized or not.
     :param specs: Id of each quantization point to the values of its ``SwitchableQuantizerSpec``.
     :param targets: Id of each quantization point to the node in NNCF's graph that it stands at.
     """
 
-    table: LayerTable | None
-    weight_shapes: Mapping[str, Shape] | None
+    table: LayerTable
+    weight_shapes: Mapping[str, Shape]
     specs: Mapping[int, Mapping[str, Any]]
     targets: Mapping[int, str]
 
@@ -78,20 +78,18 @@ class BuilderState:
         """
         content = plain(content)
         with parsing(_WHERE, "a state of this algorithm's quantizers"):
-            has_schema = _has_schema(typed(content, dict))
+            _check_schema(typed(content, dict))
             setup = typed(content["quantizer_setup"], dict)
             points = {int(i): typed(point, dict) for i, point in typed(setup["quantization_points"], dict).items()}
             _check_groups(setup, points)
             _check_infos(content)
             specs = {i: _spec(point) for i, point in points.items()}
             targets = {i: typed(point["target_point"]["target_node_name"], str) for i, point in points.items()}
-            shapes = None
-            if has_schema:
-                shapes = {
-                    name: tuple(typed(size, int) for size in typed(shape, list))
-                    for name, shape in typed(content["weight_shapes"], dict).items()
-                }
-        return cls(LayerTable.from_dict(content, _WHERE) if has_schema else None, shapes, specs, targets)
+            shapes = {
+                name: tuple(typed(size, int) for size in typed(shape, list))
+                for name, shape in typed(content["weight_shapes"], dict).items()
+            }
+        return cls(LayerTable.from_dict(content, _WHERE), shapes, specs, targets)
 
     def check_model(self, weighted_nodes: Mapping[str, tuple[str, Shape]], nodes: Collection[str]) -> None:
         """
@@ -101,8 +99,7 @@ class BuilderState:
         :param nodes: All nodes of NNCF's graph.
         :raises ArtifactError: With the layers that are missing, new, or of another shape.
         """
-        here = dict(weighted_nodes.values())
-        there = here if self.weight_shapes is None else self.weight_shapes
+        here, there = dict(weighted_nodes.values()), self.weight_shapes
         faults = [
             f"{name!r} has weights of {list(here[name])} here and of {list(shape)} there"
             for name, shape in there.items()
@@ -110,7 +107,7 @@ class BuilderState:
         ]
         faults += [f"{name!r} is missing here" for name in there if name not in here]
         faults += [f"{name!r} is new here" for name in here if name not in there]
-        # Of the same layers the forward may still be another, and of a state without a schema this is all there is.
+        # Of the same layers the forward may still be another.
         if not faults:
             missing = dict.fromkeys(name for name in self.targets.values() if name not in nodes)
             faults = [f"there is no operation {name!r} to quantize here" for name in missing]
@@ -143,7 +140,7 @@ class ControllerState:
     :param importance_steps: Optimizer steps of importance training.
     :param policy: The policy in force.
     :param indicators: What it was searched with.
-    :param budget: ``Budget.to_dict`` of the config; of a state without a schema that of the policy's search.
+    :param budget: ``Budget.to_dict`` of the config.
     """
 
     importance_steps: int
@@ -163,18 +160,18 @@ class ControllerState:
         }
 
     @classmethod
-    def from_dict(cls, content: Any, table: LayerTable | None) -> "ControllerState":
+    def from_dict(cls, content: Any, table: LayerTable) -> "ControllerState":
         """
         Reads the controller's state.
 
         :param content: What ``to_dict`` returned, with NNCF's keys beside.
-        :param table: The layers; ``None`` for a state without a schema, which has no indicators.
+        :param table: The layers.
         :raises ArtifactError: If it is damaged, or of another schema.
         :raises InvalidIndicatorError: If it has indicators that are not of these layers, or not usable.
         """
         content = plain(content)
         with parsing(_WHERE, "a state of this algorithm's controller"):
-            has_schema = _has_schema(typed(content, dict))
+            _check_schema(typed(content, dict))
             for key in ("current_step", "current_epoch"):
                 typed(content["scheduler_state"][key], int)
             steps = typed(content["importance_steps"], int)
@@ -182,16 +179,13 @@ class ControllerState:
                 msg = f"importance_steps={steps} is negative"
                 raise ValueError(msg)
             policy = None if content["policy"] is None else BitPolicy.from_dict(content["policy"], f"{_WHERE}, policy")
-            if policy is not None and table is not None:
+            if policy is not None:
                 with located(f"{_WHERE}, policy"):
                     policy.check(table)
-            indicators = budget = None
-            if has_schema and table is not None and content["indicators"] is not None:
+            indicators = None
+            if content["indicators"] is not None:
                 indicators = IndicatorTable.from_dict(content["indicators"], table, f"{_WHERE}, indicators")
-            if has_schema:
-                budget = None if content["budget"] is None else typed(content["budget"], dict)
-            elif policy is not None:
-                budget = policy.provenance.get("budget")
+            budget = None if content["budget"] is None else typed(content["budget"], dict)
         return cls(steps, policy, indicators, budget)
 
     def warn_of_budget(self, budget: Mapping[str, Any] | None) -> None:
@@ -226,9 +220,9 @@ def check_compression_state(state: Any) -> None:
     ControllerState.from_dict(parts[1], builder.table)
 
 
-def _has_schema(content: Mapping[str, Any]) -> bool:
+def _check_schema(content: Mapping[str, Any]) -> None:
     found = content.get("schema")
-    if found not in (None, _SCHEMA):
+    if found != _SCHEMA:
         versions = content.get("versions")
         writer = f", written by {versions}" if versions else ""
         msg = (
@@ -236,7 +230,6 @@ def _has_schema(content: Mapping[str, Any]) -> bool:
             "the version that wrote it."
         )
         raise ArtifactError(msg)
-    return found is not None
 
 
 def _spec(point: Mapping[str, Any]) -> dict[str, Any]:

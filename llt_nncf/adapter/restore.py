@@ -90,7 +90,7 @@ def _load_config(path: Path | str, input_shape: Sequence[int] | None) -> NNCFCon
 def _load_checkpoint(path: Path | str) -> dict[str, Any]:
     try:
         check_zip(path)
-        # The one class in the compression states of earlier versions, and of other algorithms, an enumeration.
+        # The one class in the compression states of other algorithms, an enumeration.
         with torch.serialization.safe_globals([CompressionStage]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

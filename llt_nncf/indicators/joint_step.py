@@ -210,8 +210,7 @@ class JointStep:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what ``state_dict`` returned."""
         self.model.load_state_dict(state["model"])
-        if "buffers" in state:  # earlier versions did not save them
-            self._buffers.put_back(state["buffers"])
+        self._buffers.put_back(state["buffers"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._bank is not None:
             self._bank.load_state_dict(state["batch_norms"])

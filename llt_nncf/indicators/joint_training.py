@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,16 +128,19 @@ def train_indicators(
     step = JointStep(model, quantizers, loss_fn, **step_options)
     try:
         per_epoch = _batches_per_epoch(loader, data_fraction, step.device)
-        settings = {
-            "batches per epoch": per_epoch,
-            "epochs": epochs,
-            "max_steps": max_steps,
-            "data_fraction": data_fraction,
-            "accumulation_steps": accumulation_steps,
-            "ranks": rank_count(),
-            **{key: value for key, value in step_options.items() if key != "teacher"},
-            **_marks_of(model, quantizers),
-        }
+        settings = plain_numbers(
+            {
+                "batches per epoch": per_epoch,
+                "epochs": epochs,
+                "max_steps": max_steps,
+                "data_fraction": data_fraction,
+                "accumulation_steps": accumulation_steps,
+                "ranks": rank_count(),
+                # What to do about the next bad batch may be another after a resume.
+                **{key: value for key, value in step_options.items() if key not in ("teacher", "on_nonfinite")},
+                **_marks_of(model, quantizers),
+            }
+        )
         start = quantizers.read_indicators("start values")
         run = _Run(step, loader, settings, checkpoint, RankingWindow(tau_window, stop_at_tau), start)
         run.resume()
@@ -172,8 +174,7 @@ def _marks_of(model: nn.Module, quantizers: QuantizerSet) -> dict[str, Any]:
         "digest of the weights before it": _digest_of_weights(model, quantizers),
         # Masks of sparsity and the teacher of another distillation are in a model's state, too.
         "tensors in the model's state": len(model.state_dict()),
-        # Nothing is trained by what is depthwise, and checkpoints of earlier versions do not say it.
-        **{f"layer {layer.name}": replace(layer, depthwise=False).to_dict() for layer in quantizers.table.layers},
+        **{f"layer {layer.name}": layer.to_dict() for layer in quantizers.table.layers},
         "quantizers that feed no layer": dict(quantizers.table.unsearched),
     }
 

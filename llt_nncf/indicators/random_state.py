@@ -21,7 +21,7 @@ def random_state(loader: Any, device: torch.device) -> dict[str, Any]:
         # Not NumPy's array: torch.load would have to import and call something for it.
         "numpy": (kind, np.asarray(key).tolist(), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "loader": [generator.get_state() for generator in _generators(loader)],
     }
 
@@ -37,9 +37,8 @@ def set_random_state(state: dict[str, Any], loader: Any, device: torch.device) -
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
-    if device.type == "cuda" and (saved := state["cuda"]):
-        # Earlier versions saved those of all GPUs, in their order.
-        torch.cuda.set_rng_state(saved[device.index % len(saved)], device)
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], device)
     for generator, own in zip(_generators(loader), state["loader"], strict=True):
         generator.set_state(own)
 

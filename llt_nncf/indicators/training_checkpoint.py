@@ -11,12 +11,8 @@ from llt_nncf.artifacts import write_atomically
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import some_of
 
-_SCHEMA = "llt_nncf.importance_checkpoint/3"
+_SCHEMA = "llt_nncf.importance_checkpoint/4"
 _MOST_NAMED = 8
-# May be another after a resume: what to do about the next bad batch. Earlier versions saved it.
-_FREE = "on_nonfinite"
-# Earlier versions did not save it.
-_ADDED = "batches per epoch"
 
 
 def plain_numbers(value: Any) -> Any:
@@ -74,8 +70,7 @@ def load_checkpoint(path: Path | str, settings: dict[str, Any]) -> dict[str, Any
     if schema != _SCHEMA:
         msg = f"The checkpoint's schema is {schema!r}, and must be {_SCHEMA!r}. {remedy}"
         raise ArtifactError(msg)
-    saved.setdefault(_ADDED, settings.get(_ADDED))
-    differing = [key for key in {**saved, **settings} if key != _FREE and saved.get(key) != settings.get(key)]
+    differing = [key for key in {**saved, **settings} if saved.get(key) != settings.get(key)]
     if differing:
         lines = [f"{key} was {saved.get(key)!r}, now {settings.get(key)!r}" for key in differing]
         msg = f"The checkpoint was saved by another training: {some_of(lines, _MOST_NAMED, '; ')}. {remedy}"

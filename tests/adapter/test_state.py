@@ -19,18 +19,15 @@ from torch.utils.data import DataLoader
 import llt_nncf
 from llt_nncf.adapter.compression_state import check_compression_state
 from llt_nncf.adapter.nncf_quantizer import NncfSwitchableQuantizer
-from llt_nncf.adapter.restore import restore
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import ArtifactError
-from llt_nncf.errors import ConfigError
 from llt_nncf.errors import LltError
 from llt_nncf.errors import StageError
 
 NAME = "llt_quantization"
 IN_LOOP = {"importance": {"where": "training", "epochs": 2}}
 AT_CREATION = {"importance": {"max_steps": 2}}
-EARLIER = Path(__file__).parents[1] / "fixtures" / "compression_state_without_schema.json"
 
 
 class Training:
@@ -202,47 +199,6 @@ def test_attention_goes_by_its_quantizers_after_a_resume_too(compress, residual,
     torch.backends.mha.set_fastpath_enabled(True)
     compress(residual, compression_state=in_training, **IN_LOOP)
     assert not torch.backends.mha.get_fastpath_enabled()
-
-
-@pytest.mark.parametrize("case", ["after the search", "amid importance training"])
-def test_a_state_without_a_schema_still_loads(compress, residual, tmp_path, case):
-    saved = json.loads(EARLIER.read_text())[case]
-    state = saved["compression"]
-    own = state["ctrl_state"][NAME]
-    # As torch.save had it: an enumeration, numbers as keys, tuples.
-    own["compression_stage"] = CompressionStage(own["compression_stage"])
-    setup = state["builder_state"][NAME]["quantizer_setup"]
-    setup["quantization_points"] = {int(key): value for key, value in setup["quantization_points"].items()}
-    for point in setup["quantization_points"].values():
-        point["qspec"]["scale_shape"] = tuple(point["qspec"]["scale_shape"])
-    section = IN_LOOP if case == "amid importance training" else AT_CREATION
-    ctrl, model = compress(copy.deepcopy(residual), compression_state=state, register=False, **section)
-    content = {**model.state_dict(), **{name: torch.tensor(value) for name, value in saved["quantizers"].items()}}
-    torch.save({"model": content, "compression": state}, tmp_path / "checkpoint.pt")
-    config = {
-        "input_info": {"sample_size": [1, 2, 7, 9]},
-        "compression": {
-            "algorithm": NAME,
-            "budget": {"bitops_as": {"weight_bits": 3, "activation_bits": 3}},
-            **section,
-        },
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    restored = restore(copy.deepcopy(residual), tmp_path / "config.json", tmp_path / "checkpoint.pt")
-    given = restored.model.state_dict()
-    assert {name: given[name].tolist() for name in saved["quantizers"]} == saved["quantizers"]
-    assert restored.indicators is None
-    if case == "after the search":
-        # What the search of that version chose, of 8 bits for the first and the last layer.
-        chosen = {"conv1": (8, 8), "conv2": (2, 3), "conv3": (4, 3), "down": (6, 3), "fc": (8, 8)}
-        assert restored.policy.bits == ctrl.policy.bits == chosen
-        assert restored.quantizers.differing_from(restored.policy) == []
-        assert restored.quantizers.weights["conv2"].scale_shape == (12, 1, 1, 1)
-    else:
-        assert restored.policy is None
-        assert restored.get_compression_state()["ctrl_state"][NAME]["importance_steps"] == 2
-        with pytest.raises(ConfigError, match=r"saved with \[6, 5, 4, 3, 2\]"):
-            compress(residual, compression_state=state, candidate_bits=[4, 2], **section)
 
 
 def changed(state, path, value=None):

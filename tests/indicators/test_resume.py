@@ -97,12 +97,6 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match=f"; layer {first.name} was .*'macs': 1000001") as caught:
         train_indicators(net, replace(quantizers, table=larger), batches(2), loss_fn, **options)
     assert f"layer {rest[0].name} " not in str(caught.value)
-    # Checkpoints of earlier versions do not say what is depthwise.
-    marked = LayerTable((replace(first, depthwise=True), *rest), quantizers.table.unsearched)
-    again = started_net()
-    assert (
-        train_indicators(again, replace(quantizer_set(again), table=marked), batches(2), loss_fn, **options).steps == 2
-    )
     (tmp_path / "c.ckpt").write_bytes(b"nothing of the kind")
     with pytest.raises(ArtifactError, match=r"no checkpoint.*c.ckpt"):
         train_indicators(net, quantizer_set(net), batches(2), loss_fn, **options)
@@ -147,17 +141,6 @@ def test_a_resume_with_too_few_batches_is_refused_where_nobody_knows_how_many_th
         train_indicators(
             net, quantizer_set(net), Unsized(batches(2)), loss_fn, candidate_bits=CANDIDATES, epochs=2, checkpoint=path
         )
-
-
-def test_a_checkpoint_of_an_earlier_version_is_resumed(tmp_path):
-    path, net = tmp_path / "c.ckpt", started_net()
-    interrupted(path, batches(6))
-    content = torch.load(path)
-    content["settings"].pop("batches per epoch", None)
-    content["settings"]["on_nonfinite"] = "error"
-    torch.save(content, path)
-    options = {"candidate_bits": CANDIDATES, "epochs": 2, "checkpoint": path, "on_nonfinite": "skip"}
-    assert train_indicators(net, quantizer_set(net), batches(6), loss_fn, **options).steps == 12
 
 
 def test_a_training_that_diverged_goes_on_without_the_bad_batch(tmp_path):
