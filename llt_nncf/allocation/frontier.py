@@ -118,7 +118,10 @@ class Frontier:
         Other limits are not looked at.
         """
         k = self._names.index(axis)
-        free = relax(self._problem, np.zeros(len(self._limits))).choice
+        # Of the policies with the smallest objective the cheapest, by a price that no objective shows.
+        price = np.zeros(len(self._limits))
+        price[k] = 1e-13 * self._problem.magnitude / max(1.0, self._problem.costs[k].max(axis=(1, 2)).sum())
+        free = relax(self._problem, price).choice
         return self._in_unit(k, cheapest_choice(self._problem, k)), self._in_unit(k, free)
 
     def evenly(self, axis: str, count: int) -> list[float]:
@@ -185,11 +188,14 @@ class Frontier:
         """
         Returns where a given policy lies: axis to what it reaches, and its objective.
 
+        It need not be one that the restrictions allow.
+
         :raises ArtifactError: If it does not fit the layers.
         """
         policy.check(self._search.indicators.table)
-        choice = self._problem.choice(policy.bits)
-        return self._used(choice), self._problem.objective(choice)
+        free = replace(self._search, restrictions=Restrictions()).problem(self._limits)
+        choice = free.choice(policy.bits)
+        return self._used(choice), free.objective(choice)
 
     def _limits_at(self, point: Mapping[str, Any]) -> list[Limit]:
         return replace(self._budget, **point).limits(self._search.indicators.table)

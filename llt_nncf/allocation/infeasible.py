@@ -1,6 +1,9 @@
 """Why no policy meets a budget, in words."""
 
 from collections.abc import Sequence
+from decimal import ROUND_CEILING
+from decimal import ROUND_FLOOR
+from decimal import Context
 
 import numpy as np
 
@@ -29,7 +32,8 @@ def explain_infeasible(problem: ChoiceProblem, limits: Sequence[Limit]) -> str:
         word = "largest" if limit.larger_is_tighter else "smallest"
         verdict = "cannot be met" if k in unreachable else "can be met alone"
         parts.append(
-            f"{limit.name}={limit.given} {verdict}: the {word} reachable value is {best:.6g} {limit.unit} "
+            f"{limit.name}={limit.given} {verdict}: the {word} reachable value is "
+            f"{_rounded(best, up=not limit.larger_is_tighter)} {limit.unit} "
             f"({_fixed(problem, limit)})"
         )
     remedy = (
@@ -39,6 +43,17 @@ def explain_infeasible(problem: ChoiceProblem, limits: Sequence[Limit]) -> str:
         else "Every limit can be met alone, but not all of them together: loosen one."
     )
     return f"{'; '.join(parts)}. {remedy}"
+
+
+def _rounded(value: float, *, up: bool) -> str:
+    """
+    Returns six digits that can be given as a limit: what they say is never beyond what can be reached.
+
+    >>> _rounded(2.4840431, up=True), _rounded(12.880489, up=False), _rounded(2.5, up=True)
+    ('2.48405', '12.8804', '2.5')
+    """
+    rounding = ROUND_CEILING if up else ROUND_FLOOR
+    return f"{Context(prec=6, rounding=rounding).create_decimal_from_float(value).normalize():f}"
 
 
 def _fixed(problem: ChoiceProblem, limit: Limit) -> str:

@@ -115,7 +115,7 @@ def _radius(problem: ChoiceProblem, free: Relaxed) -> Floats:
     for k in range(len(result)):
         cheapest = cheapest_choice(problem, k)
         room = max(1.0, problem.limits[k] - problem.used(cheapest)[k])
-        result[k] = max(problem.objective(cheapest) - free.bound, 1e-9) / room
+        result[k] = max(problem.objective(cheapest) - free.bound, 1e-9 * problem.magnitude) / room
     return result
 
 

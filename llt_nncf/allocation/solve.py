@@ -55,6 +55,12 @@ def solve(
     )
     has_no_more = core.status == "INFEASIBLE" and len(presolved.choices) < count
     if core.status != "OPTIMAL" and not has_no_more:
+        if count > 1:
+            msg = (
+                f"The solver stopped with status {core.status} before all {count} best policies were proven. Raise the "
+                "time limit, ask for fewer, or loosen the budget."
+            )
+            raise SearchNotProvenError(msg)
         found = [problem.objective(choice) for choice in (*core.choices, *presolved.choices)]
         bound = max(core.bound, presolved.bound)
         gap = f"{relative_gap(min(found), bound):.3g}" if found else "unknown, for no policy was found"

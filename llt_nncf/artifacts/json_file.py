@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,25 +24,34 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> Path:
 
     What a killed process left of the same file is removed.
 
-    :param path: Where the file shall be; missing folders are made. An existing file is replaced.
+    :param path: Where the file shall be; missing folders are made. An existing file is replaced and keeps its mode; of
+        a symbolic link it is the file that the link points to.
     :param write: Writes the whole file to the path that it is given. If it raises, ``path`` is left as it was.
     :return: ``path``.
+    :raises ArtifactError: If ``path`` is a folder, a device or the like.
     """
-    path = Path(path)
-    if path.is_dir():
-        msg = f"{path}: is a folder; give the name of a file in it."
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        fault = "is a folder; give the name of a file in it" if target.is_dir() else "is no file; give the name of one"
+        msg = f"{path}: {fault}."
         raise ArtifactError(msg)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_path(path) as temporary:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_path(target) as temporary:
         write(temporary)
         _sync(temporary)  # on disk before the name is: a power cut leaves the old file or the new one
-        # A temporary file is private to its owner; give it the mode that any new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-        _sync(path.parent)
-    return path
+        temporary.chmod(_mode_for(target))  # a temporary file is private to its owner
+        temporary.replace(target)
+        _sync(target.parent)
+    return Path(path)
+
+
+def _mode_for(path: Path) -> int:
+    """The mode of the file that is there, or the one that any new file would have."""
+    if path.exists():
+        return stat.S_IMODE(path.stat().st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def _sync(path: Path) -> None:

@@ -47,7 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "twice for a grid",
     )
     parser.add_argument("--points", nargs="+", type=int, metavar="N", help="points on each axis (default 20, or 10 10)")
-    parser.add_argument("--all", action="store_true", help="every Pareto point, of one budget alone")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every Pareto point of one budget alone, between FROM and TO if these are given",
+    )
     parser.add_argument(
         "--mark",
         action="append",
@@ -72,6 +76,9 @@ def run(options: argparse.Namespace) -> int:
         msg = "Give --over AXIS or --over AXIS FROM TO, once or twice, and as many --points as there are axes."
         raise SearchOptionError(msg)
     check_axes(axes)
+    if options.all and options.points:
+        msg = "Give --all or --points, not both."
+        raise SearchOptionError(msg)
     if options.picture:
         picture_format(options.picture)  # a wrong name is known before the search
     frontier = Frontier(
@@ -85,11 +92,16 @@ def run(options: argparse.Namespace) -> int:
         outliers=options.outliers,
     )
     if options.all:
-        points = frontier.corners()
+        first, last = _range(options.over[0]) if len(options.over[0]) > 1 else (-np.inf, np.inf)
+        points = [point for point in frontier.corners() if min(first, last) <= point.at[axes[0]] <= max(first, last)]
     else:
         values = {over[0]: _values(frontier, over, n) for over, n in zip(options.over, counts, strict=True)}
         points = frontier.trace(values, tolerance=options.tolerance, time_limit_s=options.time_limit_s)
-    marks = {path.stem: frontier.locate(BitPolicy.load(path)) for path in options.mark}
+    stems = [path.stem for path in options.mark]
+    marks = {
+        stem if stems.count(stem) == 1 else str(path): frontier.locate(BitPolicy.load(path))
+        for stem, path in zip(stems, options.mark, strict=True)
+    }
     _save(options, axes, points, marks)
     if options.json:
         print(json.dumps([point.to_dict() for point in points], indent=1))
@@ -102,12 +114,15 @@ def run(options: argparse.Namespace) -> int:
 def _values(frontier: Frontier, over: Sequence[str], count: int) -> list[float]:
     if len(over) == 1:
         return frontier.evenly(over[0], count)
+    return np.linspace(*_range(over), count).tolist()
+
+
+def _range(over: Sequence[str]) -> tuple[float, float]:
     try:
-        first, last = float(over[1]), float(over[2])
+        return float(over[1]), float(over[2])
     except ValueError:
         msg = f"--over {' '.join(over)}: FROM and TO must be numbers."
         raise SearchOptionError(msg) from None
-    return np.linspace(first, last, count).tolist()
 
 
 def _save(

@@ -130,6 +130,9 @@ def _bits_by_pattern(option: str, rules: list[str]) -> dict[str, tuple[int, ...]
     result: dict[str, tuple[int, ...]] = {}
     for rule in rules:
         pattern, _, bits = rule.rpartition("=")
+        if pattern in result:
+            msg = f"{option}: the pattern {pattern!r} is given twice; give it once, with the bits that both allow."
+            raise SearchOptionError(msg)
         try:
             result[pattern] = tuple(int(text) for text in bits.split(","))
         except ValueError:

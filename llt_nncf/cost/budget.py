@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import fields
 from dataclasses import replace
 from typing import Any
 
@@ -57,9 +58,9 @@ class Budget:
             if getattr(self, name) is not None and not _is_number(getattr(self, name))
         ]
         pair = self.bitops_as
-        is_pair = isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_count, pair))
+        is_pair = isinstance(pair, tuple) and len(pair) == 2 and all(_is_count(bits) and bits <= 64 for bits in pair)
         if pair is not None and not is_pair:
-            faults.append(f"bitops_as={pair!r} must be a pair of positive integers, for example (3, 4)")
+            faults.append(f"bitops_as={pair!r} must be a pair of integers from 1 to 64, for example (3, 4)")
         faults += [
             f"{table.name}={most!r} must be a positive, finite number"
             for table, most in self.tables
@@ -72,6 +73,12 @@ class Budget:
         names = self.names
         if not names:
             faults.append(f"none was given: give one or more of {', '.join(NAMED_LIMITS)}, latency_ms, tables")
+        reserved = {field.name for field in fields(self)}
+        faults += [
+            f"a cost table is named {table.name!r}, as a field of the budget is: give it another name"
+            for table, _ in self.tables
+            if table.name in reserved
+        ]
         faults += [f"{name!r} is given twice" for name in sorted({name for name in names if names.count(name) > 1})]
         faults += [
             f"without_fixed names {name!r}, and the limits given are {', '.join(names)}"

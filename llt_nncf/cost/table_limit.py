@@ -13,6 +13,7 @@ from llt_nncf.errors import BudgetError
 from llt_nncf.errors import some_of
 
 _MOST_UNITS = 2**50  # floats count whole numbers exactly up to 2**53
+_SMALLEST = 1e-200  # and below 1e-308 they are none; largest sums mirror it
 
 
 def table_limit(table: CostTable, most: float, counted: Sequence[Layer], *, name: str) -> Limit:
@@ -32,6 +33,9 @@ def table_limit(table: CostTable, most: float, counted: Sequence[Layer], *, name
         msg = f"{name}: the cost table {table.name!r} has no cost for {some_of(missing, 10)}."
         raise BudgetError(msg)
     largest = sum(max(rows[layer][pair] for pair in wanted) for layer, wanted in pairs.items())
+    if not (largest == 0 or _SMALLEST < largest < 1 / _SMALLEST):
+        msg = f"{name}: the costs of table {table.name!r} add up to {largest:.3g}: give them in another unit."
+        raise BudgetError(msg)
     units = 10.0 ** math.floor(math.log10(_MOST_UNITS / largest)) if largest > 0 else 1.0
     costs = {layer: np.zeros((9, 9), np.int64) for layer in pairs}
     for layer, wanted in pairs.items():

@@ -66,12 +66,14 @@ def convert_indicators(
 
 def _rows(content: Any, kind: str, where: str) -> dict[str, dict[int, float]]:
     with parsing(where, "the LIMPQ authors' indicators (weight, act: layer: bits: value)"):
-        return {
-            typed(name, str).removeprefix(_PREFIX): {
-                int(bits): typed(value, float) for bits, value in typed(values, dict).items()
-            }
-            for name, values in typed(content, dict)[kind].items()
-        }
+        rows: dict[str, dict[int, float]] = {}
+        for given, values in typed(content, dict)[kind].items():
+            name = typed(given, str).removeprefix(_PREFIX)
+            if name in rows:
+                msg = f"{kind} has {name!r} with and without {_PREFIX!r}"
+                raise ValueError(msg)
+            rows[name] = {int(str(bits)): typed(value, float) for bits, value in typed(values, dict).items()}
+        return rows
 
 
 def _candidates(rows: dict[str, dict[int, float]], name: str, fixed_bits: int) -> tuple[int, ...]:

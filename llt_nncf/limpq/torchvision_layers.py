@@ -39,12 +39,7 @@ def survey_torchvision(model_name: str, *, image_size: int = 224) -> list[ModelL
     :param image_size: Side of the square image.
     :raises ArtifactError: If torchvision has no such classifier, or it does not take such an image.
     """
-    try:
-        with torch.device("meta"):
-            model = torchvision.models.get_model(model_name, weights=None).eval()
-    except (ValueError, TypeError) as error:
-        msg = f"--model {model_name}: {error}. torchvision has for example resnet18, resnet50 and mobilenet_v2."
-        raise ArtifactError(msg) from error
+    model = _make_classifier(model_name)
     found: dict[str, ModelLayer] = {}
 
     def note(name: str) -> Any:
@@ -63,6 +58,21 @@ def survey_torchvision(model_name: str, *, image_size: int = 224) -> list[ModelL
         msg = f"--model {model_name} does not take images of {image_size} x {image_size}: {error}"
         raise ArtifactError(msg) from error
     return list(found.values())
+
+
+def _make_classifier(model_name: str) -> nn.Module:
+    """Returns it without values in its weights."""
+    if model_name not in torchvision.models.list_models(module=torchvision.models):
+        msg = (
+            f"--model {model_name}: torchvision has no such classifier. It has for example resnet18, resnet50 and "
+            "mobilenet_v2."
+        )
+        raise ArtifactError(msg)
+    try:
+        with torch.device("meta"):
+            return torchvision.models.get_model(model_name, weights=None).eval()
+    except NotImplementedError:  # RegNets work out their widths with tensors
+        return torchvision.models.get_model(model_name, weights=None).eval().to("meta")
 
 
 def _measure(name: str, module: nn.Conv2d | nn.Linear, image: Tensor, output: Tensor) -> ModelLayer:

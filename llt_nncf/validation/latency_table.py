@@ -13,6 +13,7 @@ from llt_nncf.artifacts import CostTable
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.errors import ValidationFailedError
+from llt_nncf.errors import ValidationOptionError
 from llt_nncf.errors import some_of
 from llt_nncf.validation.runners import OpenVinoRunner
 from llt_nncf.validation.single_layer import FORMS
@@ -54,12 +55,18 @@ def measure_layers(table: LayerTable, onnx_path: Path | str, *, rounds: int = 30
     :param num_threads: Of one inference.
     :return: In ms. Its ``details`` have engine, CPU, and for every layer which pairs share which kernel.
     :raises ValidationFailedError: If a layer is not in the model, or the engine cannot run one.
+    :raises ValidationOptionError: If ``rounds`` is below 1.
     """
+    if rounds < 1:
+        msg = f"rounds={rounds} must be at least 1."
+        raise ValidationOptionError(msg)
     layers = cut_out_layers(onnx_path, set(table.by_name))
     missing = [name for name in table.by_name if name not in layers]
-    if missing or rounds < 1:
-        fault = f"{onnx_path} has no layers {some_of(missing, 6)}" if missing else f"rounds={rounds} is below 1"
-        msg = f"{fault}. Give the model that the indicators were trained for, as this package or PyTorch exports it."
+    if missing:
+        msg = (
+            f"{onnx_path} has no layers {some_of(missing, 6)}. Give the model that the indicators were trained for, as "
+            "this package or PyTorch exports it."
+        )
         raise ValidationFailedError(msg)
     costs, details = {}, {}
     for layer in table.layers:

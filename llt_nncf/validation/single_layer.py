@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import openvino as ov
 from onnx import TensorProto
 from onnx import helper
 from onnx import numpy_helper
@@ -63,17 +64,17 @@ def cut_out_layers(onnx_path: Path | str, names: Collection[str]) -> dict[str, S
             for dimension in entry.type.tensor_type.shape.dim:
                 if not dimension.dim_value:
                     dimension.dim_value = 1
-        graph = onnx.shape_inference.infer_shapes(model).graph
-    except Exception as error:  # onnx raises protobuf's errors and its own, and OSError.
+        # Not onnx's own inference: it loses the shapes behind a reshape to a shape that is computed.
+        parsed = ov.Core().read_model(model.SerializeToString())
+    except Exception as error:  # onnx raises protobuf's errors and its own, OpenVINO its own, and OSError.
         msg = f"{onnx_path}: cannot be read as ONNX: {error}"
         raise ValidationFailedError(msg) from error
-    shapes = {
-        value.name: tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
-        for value in (*graph.value_info, *graph.input, *graph.output)
-    }
-    shapes |= {initializer.name: tuple(initializer.dims) for initializer in graph.initializer}
+    outputs = [output for operation in parsed.get_ops() for output in operation.outputs()]
+    shapes = {name: output.partial_shape for output in outputs for name in output.get_names()}
+    shapes = {name: tuple(shape.to_shape()) for name, shape in shapes.items() if shape.is_static}
+    shapes |= {initializer.name: tuple(initializer.dims) for initializer in model.graph.initializer}
     result = {}
-    for node in graph.node:
+    for node in model.graph.node:
         name = node.name if node.name in names else _module_name(node.name)
         if node.op_type in _LAYER_OPS and name in names and name not in result:
             known = [shapes.get(tensor, ()) for tensor in (node.input[0], node.input[1], node.output[0])]
