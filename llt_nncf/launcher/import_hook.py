@@ -1,7 +1,6 @@
 """The hook by which ``import nncf`` registers the algorithm; light for processes that never import it."""
 
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -18,13 +17,15 @@ class _RegisteringFinder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != "nncf":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        others = [finder for finder in sys.meta_path if finder is not self]
+        spec = next((spec for finder in others if (spec := finder.find_spec(fullname, path, target))), None)
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
 
         def execute_and_register(module: ModuleType) -> None:
+            if self in sys.meta_path:  # until now: who looks whether nncf is installed imports it later
+                sys.meta_path.remove(self)
             execute(module)
             importlib.import_module("llt_nncf.register")
 

@@ -104,6 +104,16 @@ def test_exit_status_and_traceback_are_those_of_python(tmp_path, code, status, l
         assert done.stderr.splitlines()[-1] == last_line
 
 
+def test_the_algorithm_is_registered_for_a_program_that_first_looks_whether_nncf_is_installed(tmp_path):
+    (tmp_path / "main.py").write_text(
+        "import importlib.util, sys\n"
+        "assert importlib.util.find_spec('nncf') and importlib.util.find_spec('nncf')\n"
+        "import nncf\n"
+        "print('llt_nncf.register' in sys.modules, any('Registering' in type(f).__name__ for f in sys.meta_path))\n"
+    )
+    assert call(tmp_path, "main.py").stdout.splitlines()[-1] == "True False"
+
+
 def test_a_script_that_is_not_there_is_refused(tmp_path):
     done = call(tmp_path, "nothing.py")
     assert done.returncode == 2
