@@ -2,15 +2,12 @@
 
 import argparse
 import copy
-import zipfile
 from pathlib import Path
-from typing import Any
 
 import llt_nncf.register  # noqa: F401  (before nncf.torch is imported)
 
 # isort: split
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +17,7 @@ from llt_nncf.pipeline import deploy
 from llt_nncf.pipeline.model_factory import TORCHVISION
 from llt_nncf.pipeline.model_factory import make_model
 from llt_nncf.validation import print_report
+from llt_nncf.validation.sample_data import SampleData
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '"compression_state", saved by torch.save',
     )
     parser.add_argument(
-        "--data", type=Path, help=".npz with inputs and, if known, labels; random inputs (standard normal) without it"
+        "--data",
+        type=Path,
+        help=".npz with inputs, in floats, and, if known, labels; random inputs (standard normal) without it",
     )
     parser.add_argument("--out", type=Path, default=Path("exported"), help="folder of the files (default exported)")
     parser.add_argument(
@@ -106,12 +106,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _load_samples(path: Path, count: int) -> tuple[Tensor, Tensor | None]:
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays: dict[str, Any] = {name: file[name][:count] for name in ("inputs", "labels") if name in file.files}
-        inputs = torch.from_numpy(arrays["inputs"].astype(np.float32))
-        labels = torch.from_numpy(arrays["labels"].astype(np.int64)) if "labels" in arrays else None
-    except (EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, zipfile.BadZipFile) as error:
-        msg = f"{path}: not an .npz file with inputs, shape (N, ...), and perhaps labels, shape (N,): {error!r}"
-        raise ArtifactError(msg) from error
-    return inputs, labels
+    data = SampleData(path)
+    inputs, labels = next(data.batches(count))
+    if labels is not None:
+        data.check_classes(labels)
+    return torch.from_numpy(inputs), None if labels is None else torch.from_numpy(labels)

@@ -16,6 +16,9 @@ from llt_nncf.validation import FileContents
 from llt_nncf.validation import read_contents
 from llt_nncf.validation.file_contents import ActivationContents
 
+# What a folder is looked through for.
+_NAMES = ("model.onnx", "model.xml")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
@@ -27,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints what the file holds, and saves its policy if that is asked for."""
-    model = options.model / "model.onnx" if options.model.is_dir() else options.model
+    model = options.model
+    if model.is_dir():
+        model = next((file for name in _NAMES if (file := model / name).exists()), model / _NAMES[0])
     contents = read_contents(model, with_kernels=not options.no_kernels)
     if options.json:
         print(json.dumps(contents.to_dict(), indent=1))

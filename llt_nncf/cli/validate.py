@@ -82,11 +82,13 @@ def _files(options: argparse.Namespace) -> dict[str, Any]:
         path = model / name
         return path if path.exists() else None
 
+    # A folder of which only the OpenVINO files were shipped has none.
+    onnx_path = present("model.onnx") if present("model.xml") else model / "model.onnx"
     policy_path = options.policy or present("policy.json")
     table_path = present("layers.json")
     return {
         "reference": options.reference or model / "reference.npz",
-        "onnx_path": model / "model.onnx" if is_folder else model if model.suffix == ".onnx" else None,
+        "onnx_path": onnx_path if is_folder else model if model.suffix == ".onnx" else None,
         "xml_path": present("model.xml") if is_folder else model if model.suffix == ".xml" else None,
         "float_onnx_path": present("float.onnx"),
         "post_training_paths": [path for name in ("nncf_ptq.onnx", "nncf_ptq.xml") if (path := present(name))],

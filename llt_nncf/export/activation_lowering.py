@@ -22,9 +22,10 @@ SIGNED_ZERO_POINT = 128
 # Note on a Clip that leaves fewer codes than the bit-width has, because of the bounds of a Relu, Relu6 or the like.
 NARROWED = "narrowed by the bounds of the activation function"
 
-# They move elements or pick the largest, so they commute with dequantization.
+# They move elements or pick the largest or smallest, so they commute with dequantization.
 _MOVEMENTS: tuple[str, ...] = ("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad")
-_MOVEMENTS += ("Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze")
+_MOVEMENTS += ("ReduceMax", "ReduceMin", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile")
+_MOVEMENTS += ("Transpose", "Unsqueeze")
 
 
 def lower_activations(graph: ir.Graph, constants: ConstantPool) -> None:

@@ -31,7 +31,8 @@ def canonicalize(model: ir.Model, constants: ConstantPool) -> None:
     :param constants: Makes new initializers.
     """
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    common.IdentityEliminationPass()(model)
+    for node in list(model.graph):
+        _drop_identity(node)
     _fold_constants(model, constants)
     common.ShapeInferencePass()(model)
     for rewrite in (_drop_identity_batch_norm, _pool_globally, _flatten, _merge_pad, _use_gemm, _quantize_early):
@@ -55,6 +56,12 @@ def _fold_constants(model: ir.Model, constants: ConstantPool) -> None:
         model.graph.remove(node, safe=True)
 
 
+def _drop_identity(node: ir.Node) -> None:
+    """Removes an Identity; not with onnx-ir's pass (1.0), which takes the outputs of an If's branches away, too."""
+    if is_op(node, "Identity") and node.inputs[0] is not None and not node.outputs[0].is_graph_output():
+        replace(node, node.inputs[0])
+
+
 def _drop_identity_batch_norm(node: ir.Node) -> None:
     """Removes a BatchNormalization that was folded into its layer and does nothing any more."""
     if not is_op(node, "BatchNormalization"):
@@ -68,20 +75,41 @@ def _drop_identity_batch_norm(node: ir.Node) -> None:
 
 
 def _pool_globally(node: ir.Node) -> None:
-    """Writes a mean over all spatial dimensions as GlobalAveragePool, which ONNX Runtime has an integer kernel for."""
-    x = node.inputs[0] if is_op(node, "ReduceMean") else None
+    """
+    Writes a mean or maximum over all spatial dimensions, or a maximum over tokens, as a pooling.
+
+    ONNX Runtime has an integer kernel for GlobalAveragePool. OpenVINO (2026.4.1) computes wrong codes where a quantizer
+    follows a ReduceMax, or a GlobalMaxPool, behind an integer layer.
+    """
+    x = node.inputs[0] if is_op(node, "ReduceMean", "ReduceMax") else None
     if x is None or x.shape is None or len(x.shape) < 3:
         return
-    rank = len(x.shape)
+    shape, rank = x.shape, len(x.shape)
     # An attribute until opset 17, an input since 18.
     axes = attributes(node).get("axes") if len(node.inputs) < 2 else constant(node.inputs[1])
-    if axes is None or sorted(int(axis) % rank for axis in axes) != list(range(2, rank)):
+    axes = [] if axes is None else sorted(int(axis) % rank for axis in axes)
+    over_tokens = node.op_type == "ReduceMax" and rank == 3 and axes == [1]
+    if axes != list(range(2, rank)) and not over_tokens:
         return
-    pooled = insert_before(node, "GlobalAveragePool", [x], name=f"{node.name}/pool")
-    pooled.shape, pooled.type = ir.Shape([*x.shape[:2], *[1] * (rank - 2)]), x.type
+    size = [shape[axis] for axis in axes]
+    if node.op_type == "ReduceMean":
+        pooled = insert_before(node, "GlobalAveragePool", [x], name=f"{node.name}/pool")
+    elif all(isinstance(length, int) for length in size):
+        x = _swap_last_two(node, x, f"{node.name}/channels_first") if over_tokens else x
+        pooled = insert_before(node, "MaxPool", [x], name=f"{node.name}/pool", attributes={"kernel_shape": size})
+    else:
+        return
+    kept = [shape[axis] for axis in range(rank) if axis not in axes]
+    pooled.shape, pooled.type = ir.Shape([*kept, *[1] * len(axes)]), x.type
     if not attributes(node).get("keepdims", 1):
         pooled = insert_before(node, "Flatten", [pooled], name=f"{node.name}/flatten", attributes={"axis": 1})
+    elif over_tokens:
+        pooled = _swap_last_two(node, pooled, f"{node.name}/channels_last")
     replace(node, pooled)
+
+
+def _swap_last_two(node: ir.Node, x: ir.Value, name: str) -> ir.Value:
+    return insert_before(node, "Transpose", [x], name=name, attributes={"perm": [0, 2, 1]})
 
 
 def _flatten(node: ir.Node) -> None:

@@ -45,14 +45,15 @@ def record_reference(
 
     :param frozen_model: The model that is exported; has one input and one output. Both models are run in evaluation
         mode, and left in the mode they were in.
-    :param inputs: A tensor of floats, shape ``(N, ...)``; taken to the model's device batch by batch.
+    :param inputs: A tensor of floats, shape ``(N, ...)``, N at least 1; taken to the model's device batch by batch, in
+        float32.
     :param labels: Class indices, a tensor, array or list of shape ``(N,)``.
     :param float_model: The model before quantization.
     :param num_tap_samples: Inputs whose codes are kept; they take as much memory as the activations in uint8.
     :param batch_size: Inputs in one forward pass.
     :return: The reference; ``reference.save(path)`` keeps it.
-    :raises ExportError: If the inputs are no tensor or integers, the labels no integers, or the outputs several, or not
-        one for each input.
+    :raises ExportError: If the inputs are none, no tensor or integers, the labels no integers, or the outputs several,
+        or not one for each input.
     :raises ArtifactError: If the labels are no classes of the outputs.
     """
     if not isinstance(inputs, Tensor):
@@ -65,6 +66,10 @@ def record_reference(
     if not inputs.is_floating_point():
         msg = f"The inputs are {inputs.dtype}: only models of floating-point inputs can be validated. {_UNCHECKED}"
         raise ExportError(msg)
+    if not len(inputs):
+        msg = "There are no inputs: give one at least."
+        raise ExportError(msg)
+    inputs = inputs.float()
     taps: dict[str, list[_Tap]] = {}
     logits = _run(frozen_model, inputs, batch_size)
     if num_tap_samples > 0:
@@ -73,7 +78,7 @@ def record_reference(
             # outputs are those that belong to the codes, as in a batch of another size PyTorch may round otherwise.
             logits[:num_tap_samples] = _run(frozen_model, inputs[:num_tap_samples], 1)
     return Reference(
-        inputs=inputs.detach().cpu().float().numpy(),
+        inputs=inputs.detach().cpu().numpy(),
         logits=logits,
         labels=None if classes is None else classes.long().numpy(),
         float_logits=None if float_model is None else _run(float_model, inputs, batch_size),
@@ -114,7 +119,9 @@ def _codes_recorded(model: nn.Module, taps: dict[str, list[_Tap]]) -> Iterator[N
     def start_pass(module: nn.Module, arguments: tuple) -> None:
         calls.clear()
 
-    def record(quantizer: FrozenActivationQuantizer, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+    def record(quantizer: FrozenActivationQuantizer, arguments: tuple[Any, ...], output: Any) -> None:
+        if not isinstance(output, Tensor):
+            return  # it has called itself with the values
         name, signed = quantizer.name, quantizer.signed
         low, high = integer_range(quantizer.num_bits, signed=signed)
         exact = arguments[0] / quantizer.step_size

@@ -116,7 +116,10 @@ class FrozenActivationQuantizer(nn.Module):
         self.name = name
         self.register_buffer("step_size", step_size.detach().clone().reshape(()))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        """Returns ``x`` on the grid; of values with their positions, as ``topk`` gives them, the values."""
+        if isinstance(x, tuple):
+            return type(x)((self(x[0]), *x[1:]))
         if _as_llt_nodes.get():
             return _FakeQuantizeNode.apply(x, self.step_size, self.num_bits, self.signed, self.name)
         return _fake_quantize(x, self.step_size, self.num_bits, self.signed)

@@ -56,6 +56,7 @@ def check_data(
                 msg = f"{data.path}: labels of shape {labels.shape} are no classes for outputs of shape {shape}. "
                 msg += "Give an accuracy function that knows what they are."
                 raise ArtifactError(msg)
+            data.check_classes(labels)
             highest = next(iter(outputs.values())).shape[1] - 1
             if not ((labels >= 0) & (labels <= highest)).all():
                 given = f"from {labels.min()} to {labels.max()}"

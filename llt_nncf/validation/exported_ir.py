@@ -29,9 +29,11 @@ from llt_nncf.validation.ir_tensors import is_doubled
 _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 _POOLINGS = ("AvgPool", "MaxPool", "ReduceMax", "ReduceMean")
 # They stand between a quantizer and the layer that it feeds.
-_CARRIERS: tuple[str, ...] = ("Broadcast", "Concat", "Convert", "DepthToSpace", "Gather", "Interpolate", "MaxPool")
-_CARRIERS += ("Maximum", "Minimum", "Multiply", "Pad", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze")
-_CARRIERS += ("StridedSlice", "Subtract", "Tile", "Transpose", "Unsqueeze", "VariadicSplit")
+_CARRIERS: tuple[str, ...] = ("Broadcast", "Convert", "DepthToSpace", "Gather", "Interpolate", "MaxPool", "Multiply")
+_CARRIERS += ("Pad", "ReduceMax", "ReduceMin", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "StridedSlice")
+_CARRIERS += ("Subtract", "Tile", "Transpose", "Unsqueeze", "VariadicSplit")
+# They take elements from one input or the other, Select by its first.
+_MERGERS = ("Concat", "Maximum", "Minimum", "Select")
 # They change nothing about the grid of what they are given, or add a bias that is on it.
 _ON_GRID = ("Add", "Convert", "Reshape", "Squeeze", "Subtract")
 
@@ -139,7 +141,8 @@ class ExportedIr:
         """
         The grids by quantizer, in the order of the graph.
 
-        Files of earlier versions do not name the narrowed ones: there they are those that no bit-width has in full.
+        A file that another tool converted does not name the narrowed ones: there they are those that no bit-width has
+        in full.
 
         :raises ArtifactError: If a step size is missing or not positive.
         """
@@ -225,11 +228,14 @@ class ExportedIr:
         node, quantizers = output.get_node(), {name.removesuffix(CODES_SUFFIX) for name in output.get_names()}
         if known := quantizers & set(self._quantizers):
             yield known.pop()
-        elif node.get_type_name() not in _CARRIERS:
-            yield ""
+        elif node.get_type_name() in _CARRIERS:
+            yield from self._sources(node.input_value(0))
+        elif node.get_type_name() in _MERGERS:
+            for source in node.input_values()[1 if node.get_type_name() == "Select" else 0 :]:
+                if not is_constant(source):
+                    yield from self._sources(source)
         else:
-            for source in node.input_values()[: None if node.get_type_name() == "Concat" else 1]:
-                yield from self._sources(source)
+            yield ""
 
     def _find_output_step_size(self) -> np.ndarray | None:
         output, is_scaled, is_moved = self._model.outputs[0].get_node().input_value(0), False, False

@@ -19,9 +19,11 @@ _SUFFIX = "/codes"
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _POOLINGS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean")
 # They stand between a quantizer and the layer that it feeds.
-_CARRIERS: tuple[str, ...] = ("Clip", "Concat", "DepthToSpace", "DequantizeLinear", "Expand", "Flatten", "Gather")
-_CARRIERS += ("Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile")
-_CARRIERS += ("Transpose", "Unsqueeze")
+_CARRIERS: tuple[str, ...] = ("Clip", "DepthToSpace", "DequantizeLinear", "Expand", "Flatten", "Gather")
+_CARRIERS += ("Identity", "MaxPool", "Pad", "ReduceMax", "ReduceMin", "Reshape", "Resize", "Slice", "SpaceToDepth")
+_CARRIERS += ("Split", "Squeeze", "Tile", "Transpose", "Unsqueeze")
+# They take elements from one input or the other, Where by its first.
+_MERGERS = ("Concat", "Max", "Min", "Where")
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,11 @@ class ExportedModel:
         if name.endswith(_SUFFIX) and name.removesuffix(_SUFFIX) in self.activations:
             yield name.removesuffix(_SUFFIX)
         elif node is not None and node.op_type in _CARRIERS:
-            for source in node.input if node.op_type == "Concat" else node.input[:1]:
-                yield from self._sources(source)
+            yield from self._sources(node.input[0])
+        elif node is not None and node.op_type in _MERGERS:
+            for source in node.input[1 if node.op_type == "Where" else 0 :]:
+                if source not in self._constants:
+                    yield from self._sources(source)
         else:
             yield ""
 

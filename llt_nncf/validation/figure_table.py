@@ -1,18 +1,27 @@
 """The one form of all tables of figures in the terminal."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 
 def figure_table(title: str, first: str, *others: str) -> Table:
     """Returns an empty table: names in the first column, figures in the others."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = _PlainTable(title=title, title_justify="left", title_style="bold")
     table.add_column(first, overflow="fold")
     for heading in others:
         # Long names in the first column must not squeeze the figures.
-        table.add_column(heading, justify="right", min_width=max(len(word) for word in heading.split()))
+        table.add_column(escape(heading), justify="right", min_width=max(len(word) for word in heading.split()))
     return table
+
+
+class _PlainTable(Table):
+    """Takes square brackets in its cells, of names of files, layers and figures, as they are."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def number(value: float | None) -> str:

@@ -64,8 +64,8 @@ class ActivationContents:
     :param low: Smallest code.
     :param high: Largest code.
     :param step_size: Real units per code.
-    :param is_narrowed: Whether there are fewer codes than the bit-width has, as the bounds of a Relu6 leave them. The
-        quantizer may have had more bits then.
+    :param is_narrowed: Whether an activation function's bounds leave fewer codes than the quantizer's bit-width has:
+        it may have had more bits.
     """
 
     name: str
@@ -192,8 +192,7 @@ def _planes(stored: Sequence[tuple[str, int, int]], weight_count: int) -> list[t
 def _activation(name: str, grid: ActivationGrid) -> ActivationContents:
     low, high, signed = grid.low - grid.zero_point, grid.high - grid.zero_point, grid.zero_point != 0
     num_bits = max(2, high.bit_length() + signed, (-low - 1).bit_length() + 1 if low < 0 else 2)
-    full = (-(2 ** (num_bits - 1)), 2 ** (num_bits - 1) - 1) if signed else (0, 2**num_bits - 1)
-    return ActivationContents(name, num_bits, signed, low, high, grid.step_size, (low, high) != full)
+    return ActivationContents(name, num_bits, signed, low, high, grid.step_size, grid.is_narrowed)
 
 
 def _policy_of_tensors(

@@ -21,7 +21,7 @@ def evaluate(outputs: Sequence[ov.Output]) -> list[np.ndarray]:
 
 def code_limits(node: Any, step_size: float, zero_point: int) -> tuple[int, int]:
     """Returns the smallest and largest code that bounds leave, on the codes or, in front of the rounding, on reals."""
-    low, high, is_real = 0, 255, False
+    low, high, is_real, is_clipped = 0, 255, False, False
     while (kind := node.get_type_name()) in ("Clamp", "Convert", "FakeQuantize", "Maximum", "Minimum", "PRelu"):
         sources = [value.get_node() for value in node.input_values()]
         bounds = [source.data.ravel() for source in sources if source.get_type_name() == "Constant"]
@@ -29,6 +29,10 @@ def code_limits(node: Any, step_size: float, zero_point: int) -> tuple[int, int]
             bounds = [np.array([node.get_attributes()[end]]) for end in ("min", "max")]
         # A slope of 1 is the exporter's own and does nothing.
         if any(bound.size > 1 for bound in bounds) or (kind == "PRelu" and bounds[0] != 1):
+            break
+        # So is a Clip of this name, of which OpenVINO makes two nodes. Others in front of the rounding are the model's.
+        was_clipped, is_clipped = is_clipped, node.get_friendly_name().endswith("/clipped")
+        if is_real and kind in ("Clamp", "Maximum", "Minimum") and not (is_clipped or was_clipped):
             break
         grid = np.float32(step_size if is_real else 1)
         codes = [int(np.clip(np.rint(bound / grid) + is_real * zero_point, 0, 255)[0]) for bound in bounds]

@@ -304,13 +304,16 @@ def test_bad_checkpoints_are_named_with_status_2(trained, tmp_path, capsys, cont
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"images": np.zeros((2, 2, 8, 8))}, "not an .npz file with inputs"),
+        ({"images": np.zeros((2, 2, 8, 8))}, "has the arrays ['images'], but no 'inputs'"),
+        ({"inputs": np.zeros((2, 2, 8, 8), np.uint8)}, "inputs is uint8 of shape (2, 2, 8, 8), and must be floats"),
         ({"inputs": np.zeros((2, 3, 8, 8))}, "inputs of shape [3, 8, 8]; the config's input_info has [2, 8, 8]"),
         ({"inputs": np.zeros((2, 2, 8, 8)), "labels": np.zeros(3)}, "labels has shape (3,) for 2 inputs"),
         ({"inputs": np.full((2, 2, 8, 8), np.nan)}, "NaN or infinite"),
-        ({"inputs": np.zeros((0, 2, 8, 8))}, "no samples"),
+        ({"inputs": np.zeros((0, 2, 8, 8))}, "inputs is float64 of shape (0, 2, 8, 8), and must be floats"),
+        ({"inputs": np.zeros((2, 2, 8, 8)), "labels": np.full(2, 0.7)}, "labels is float64, and must be integers"),
+        ({"inputs": np.zeros((2, 2, 8, 8)), "labels": np.array(["a", "b"])}, "labels is <U1, and must be integers"),
     ],
-    ids=["name", "shape", "labels", "nan", "none"],
+    ids=["name", "images", "shape", "labels", "nan", "none", "real-labels", "named-labels"],
 )
 def test_bad_samples_are_named_with_status_2(trained, tmp_path, capsys, arrays, words):
     np.savez(tmp_path / "samples.npz", **arrays)

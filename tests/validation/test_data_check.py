@@ -74,7 +74,7 @@ def test_a_function_of_ones_own_gets_all_outputs_and_labels_of_any_kind(classifi
         ({"inputs": np.zeros((2, 3, 6, 6), np.uint8)}, "inputs is uint8"),
         (
             {"inputs": np.zeros((2, 3, 5, 6), np.float32)},
-            "of shape (2, 3, 5, 6), and must be float32 of shape (N, 3, 6",
+            "of shape (2, 3, 5, 6), and must be floats of shape (N, 3, 6",
         ),
         ({"inputs": np.full((2, 3, 6, 6), np.nan, np.float32)}, "NaN"),
         ({"inputs": np.zeros((2, 3, 6, 6), np.float32), "labels": np.zeros(3, int)}, "labels has shape (3,) for 2"),

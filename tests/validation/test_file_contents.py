@@ -87,10 +87,11 @@ def test_bounds_on_reals_in_front_of_the_rounding_are_read_like_bounds_on_codes(
         clip = producers[f"{name}/codes"]
         if clip.op_type == "Clip":
             quantize = producers[clip.input[0]]
-            for index, code in ((1, grid.low), (2, grid.high)):
+            for index, end, code in ((1, "low", grid.low), (2, "high", grid.high)):
                 bound = np.float32((code - grid.zero_point) * grid.step_size)
-                proto.graph.initializer.append(numpy_helper.from_array(np.asarray(bound), f"{name}/bound_{index}"))
-                clip.input[index] = f"{name}/bound_{index}"
+                proto.graph.initializer.append(numpy_helper.from_array(np.asarray(bound), f"{name}/{end}"))
+                clip.input[index] = f"{name}/{end}"
+            clip.name = f"{name}/clipped"
             clip.input[0], quantize.input[0] = quantize.input[0], f"{name}/clipped"
             clip.output[0], quantize.output[0] = f"{name}/clipped", f"{name}/codes"
             nodes = proto.graph.node
@@ -145,17 +146,21 @@ def test_packed_ir_is_read_like_an_unpacked_one_and_its_planes_tell_the_bits(fol
         assert layer.kernels["openvino"].startswith("int8")
 
 
-def test_range_that_relu6_has_narrowed_is_pointed_out(tmp_path):
+@pytest.mark.parametrize(
+    ("step_size", "highest", "bits"),
+    [pytest.param(0.5, 12, 4, id="12-of-15"), pytest.param(6 / 7, 7, 3, id="as-many-codes-as-3-bits-have")],
+)
+def test_range_that_relu6_has_narrowed_is_pointed_out(tmp_path, step_size, highest, bits):
     x = torch.randn(16, 3, SIZE, SIZE)
     model = calibrate(Classifier(), x, is_exact=True)
-    model.stem_q.step_size.fill_(0.5)  # Relu6 ends at the 12th of 15 steps
+    model.stem_q.step_size.fill_(step_size)
     model.conv.put_bias_on_grid()
     path = export_onnx(model, x, tmp_path / "model.onnx")
     for file in (path, export_openvino(path, tmp_path / "model.xml")):
         contents = read_contents(file, with_kernels=False)
-        assert contents.policy.bits == POLICY.bits
-        note = "The range of 'stem|0' was narrowed by an activation function to 0..12: it has at least 4 bits."
-        assert note in contents.remarks
+        assert (contents.policy.bits == POLICY.bits) is (bits == 4)
+        note = f"'stem|0' was narrowed by an activation function to 0..{highest}: it has at least {bits} bits."
+        assert f"The range of {note}" in contents.remarks
 
 
 def test_policy_that_contradicts_the_tensors_is_not_handed_out(folder, tmp_path, capsys):
