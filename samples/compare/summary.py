@@ -123,8 +123,17 @@ class Summary:
 
     @cached_property
     def contested(self) -> list[str]:
-        """The budgets that more than one method was tried at; the others are for reference."""
-        return [key for key in self.budgets if sum(budget == key for _, budget in self.groups) > 1]
+        """
+        The budgets that more than one method was tried at, unless all of them found the same bits there.
+
+        The others are for reference, or leave nothing to choose: W2A2 where 2 is the lowest candidate.
+        """
+        return [key for key in self.budgets if self._is_contested(key)]
+
+    def _is_contested(self, budget: str) -> bool:
+        groups = [group for (_, own), group in self.groups.items() if own == budget]
+        found = [cell.bits for group in groups for cell in group.done]
+        return len(groups) > 1 and (len(found) < 2 or any(bits != found[0] or not bits for bits in found))
 
     def ranking(self, budget: str) -> dict[str, Statistic]:
         """Returns the top-1 of the methods that have one at ``budget``, the best first."""

@@ -77,6 +77,8 @@ def _done(make, method, budget, seed, top1):
     if method != "rival":
         figures["file_bytes"] = 2048.0 * (seed + 1)
     bits = {"first": (8, 8), **dict.fromkeys(("middle.0", "middle.1"), BITS[budget]), "last": (8, 8)}
+    if method == "uniform":
+        bits["middle.1"] = BITS[budget][0], 6
     reason = "It leaves activations at 8 bits." if method == "rival" else ""
     return make(method, budget, seed, "done", reason, figures, bits, {10: 2.0 + seed, 20: 1.0, 30: 1 / BITS[budget][0]})
 

@@ -127,3 +127,11 @@ def test_a_budget_with_one_method_is_for_reference(sample, comparison):
     summary = sample("summary").Summary(replace(comparison, cells=cells))
     assert summary.contested == ["w2a2", "weights-3"]
     assert summary.best("w3a3") == []
+
+
+def test_a_budget_that_leaves_nothing_to_choose_is_for_reference(sample, comparison):
+    first = next(cell.bits for cell in comparison.cells if cell.bits)
+    cells = [replace(cell, bits=first) if cell.budget == "w2a2" else cell for cell in comparison.cells]
+    summary = sample("summary").Summary(replace(comparison, cells=cells))
+    assert summary.contested == ["w3a3", "weights-3"]
+    assert summary.lead("llt", "uniform").budgets == ("w3a3", "weights-3")
