@@ -14,6 +14,7 @@ from llt_nncf.plots.palette import series_style
 from llt_nncf.plots.panel_frame import open_frame
 from llt_nncf.plots.picture_file import save_figure
 from llt_nncf.plots.point_labels import label_points
+from llt_nncf.plots.side_legend import side_legend
 
 _LOG_FROM = 4.0
 _APART = 1.02
@@ -70,8 +71,7 @@ def plot_accuracy(
         axes.plot(*steps, drawstyle="steps-post", color="0.8", linewidth=4, zorder=1, label="Pareto front")
     _draw_methods(axes, points)
     _scale_costs(axes, [point.cost for point in points])
-    if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside right upper", frameon=False, fontsize=8.5, labelspacing=0.6)
+    side_legend(figure, fontsize=8.5, labelspacing=0.6)
     figure.draw_without_rendering()  # settles the scales and the layout, which decide where there is room
     by_rank = [*front, *sorted((p for p in points if p not in front), key=lambda point: -point.top1_mean)]
     places = [(point.cost, point.top1_mean) for point in by_rank]

@@ -2,14 +2,19 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from llt_nncf.plots.palette import VERMILLION
 from llt_nncf.plots.palette import ranked_color
 from llt_nncf.plots.panel_frame import open_frame
 from llt_nncf.plots.picture_file import save_figure
+from llt_nncf.plots.point_labels import POINTS_PER_INCH
+from llt_nncf.plots.point_labels import label_points
+from llt_nncf.plots.side_legend import side_legend
 
 _LABELS = {
     "gbitops": "GBitOPs",
@@ -20,6 +25,7 @@ _LABELS = {
     "latency_ms": "latency, ms",
 }
 _MOST_DOTS = 200
+_STAR = 13  # points
 
 
 def plot_frontier(
@@ -48,15 +54,27 @@ def plot_frontier(
         label = None if level is None else f"{level:.4g}"
         marker = "o-" if len(line) <= _MOST_DOTS else "-"
         panel.plot(*zip(*line, strict=True), marker, color=color, markersize=3, linewidth=1.3, label=label)
-    for number, (name, place) in enumerate((marks or {}).items()):
-        panel.plot(*place, "*", color=VERMILLION, markersize=13, zorder=5, markeredgecolor="white", markeredgewidth=0.7)
-        panel.annotate(
-            name, place, xytext=(8, 8 + 12 * number), textcoords="offset points", fontsize=9, parse_math=False
+    marks = marks or {}
+    for x, y in marks.values():
+        panel.plot(
+            x, y, "*", color=VERMILLION, markersize=_STAR, zorder=5, markeredgecolor="white", markeredgewidth=0.7
         )
     panel.set_xlabel(_LABELS[axes[0]])
     panel.set_ylabel("objective: sum of importance indicators")
     open_frame(panel)
-    if len(axes) == 2 and points:
-        title = _LABELS[axes[1]]
-        figure.legend(title=title, loc="outside right upper", frameon=False, fontsize=8, title_fontsize=8)
+    side_legend(figure, title=_LABELS[axes[-1]], fontsize=8, title_fontsize=8)
+    figure.draw_without_rendering()  # settles the scales and the layout, which decide where there is room
+    _label_marks(panel, marks)
     return save_figure(figure, path)
+
+
+def _label_marks(panel: Axes, marks: Mapping[str, tuple[float, float]]) -> None:
+    """Writes the names beside their stars; those of stars that cover each other in one label."""
+    names_at: dict[tuple[float, float], list[str]] = {}
+    star = _STAR * panel.figure.dpi / POINTS_PER_INCH
+    for name, place in marks.items():
+        (x, y), *others = panel.transData.transform([place, *names_at])
+        covers = [abs(x - a) < star and abs(y - b) < star for a, b in others]
+        names_at.setdefault(next(compress(names_at, covers), place), []).append(name)
+    labels = ["\n".join(names) for names in names_at.values()]
+    label_points(panel, list(names_at), labels, spreads=[0.0] * len(labels), drop=False)

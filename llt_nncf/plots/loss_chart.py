@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from llt_nncf.plots.curve import draw_curve
 from llt_nncf.plots.palette import series_style
 from llt_nncf.plots.panel_frame import open_frame
 from llt_nncf.plots.picture_file import save_figure
+from llt_nncf.plots.side_legend import side_legend
 
 # A curve is smoothed over this share of its points, which few points are spared by.
 _SMOOTHED_SHARE = 1 / 50
@@ -16,7 +18,8 @@ _SMOOTHED_SHARE = 1 / 50
 
 def plot_losses(curves: Mapping[str, Mapping[int, float]], path: Path | str, *, y_label: str = "loss") -> Path:
     """
-    Draws a curve for each training. Those of 100 points or more are smoothed, and the vertical axis says so.
+    Draws a curve for each training, of a single point its marker. Those of 100 points or more are smoothed, and the
+    vertical axis says so.
 
     :param curves: Name to (optimizer step to loss), as they shall stand in the legend.
     :param path: The PNG or SVG file; an existing one is replaced.
@@ -33,9 +36,11 @@ def plot_losses(curves: Mapping[str, Mapping[int, float]], path: Path | str, *, 
         steps = sorted(losses)
         means = np.convolve([losses[step] for step in steps], np.full(window, 1 / window), "valid")
         style = series_style(rank)
-        axes.plot(steps[window - 1 :], means, style.line, color=style.color, linewidth=1.3, label=name)
+        points = dict(zip(steps[window - 1 :], means, strict=True))
+        draw_curve(
+            axes, points, marker=style.marker, linestyle=style.line, color=style.color, linewidth=1.3, label=name
+        )
     axes.set_xlabel("optimizer step")
     axes.set_ylabel(y_label if window == 1 else f"{y_label}, mean of the last {window} points")
-    if curves:
-        figure.legend(loc="outside right upper", frameon=False, fontsize=8.5, handlelength=3)
+    side_legend(figure, fontsize=8.5, handlelength=3)
     return save_figure(figure, path)

@@ -7,13 +7,13 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 _FONT_SIZE = 7.5
-_POINTS_PER_INCH = 72
+POINTS_PER_INCH = 72
 _MARKER_RADIUS = 4.5  # in points, a little more than it is drawn with
 _GAP = 6
 _SAME_LABEL_INCHES = 0.5
 
 # Offset in points, and the alignment that goes with it; the first that is free is taken.
-_PLACES = (
+_SIDES = (
     ((_GAP, _GAP / 2), "left", "bottom"),
     ((-_GAP, _GAP / 2), "right", "bottom"),
     ((_GAP, -_GAP / 2), "left", "top"),
@@ -30,6 +30,7 @@ def label_points(
     *,
     spreads: Sequence[float],
     levels: Sequence[float] = (),
+    drop: bool = True,
 ) -> list[Annotation]:
     """
     Writes each label beside its point, unless it would cover a point, an error bar, a level or another label, or leave
@@ -43,7 +44,9 @@ def label_points(
     :param labels: Their labels.
     :param spreads: Half the height of each point's error bar, in the units of the vertical axis.
     :param levels: Where horizontal lines are that shall be left free.
-    :return: The labels that found room.
+    :param drop: Leaves out the labels that find no room; otherwise they are written all the same, and the layout makes
+        room for them.
+    :return: The labels that are written.
     """
     taken = [box for place, spread in zip(places, spreads, strict=True) for box in _boxes_of_point(axes, place, spread)]
     heights = [axes.transData.transform((1, level))[1] for level in levels]
@@ -52,34 +55,43 @@ def label_points(
     for place, label in zip(places, labels, strict=True):
         if any(text.get_text() == label and _is_near(axes, text.xy, place) for text in written):
             continue
-        for offset, across, upright in _PLACES:
-            text = axes.annotate(
-                label,
-                place,
-                xytext=offset,
-                textcoords="offset points",
-                ha=across,
-                va=upright,
-                fontsize=_FONT_SIZE,
-                color="0.25",
-                parse_math=False,
-                zorder=4,
-            )
-            text.set_in_layout(False)
+        for side in _SIDES:
+            text = _write(axes, place, label, *side)
             box = text.get_window_extent()
             if _is_inside(box, axes.bbox) and not any(box.overlaps(other) for other in taken):
+                text.set_in_layout(False)
                 taken.append(box)
                 written.append(text)
                 break
             text.remove()
+        else:
+            if not drop:
+                written.append(_write(axes, place, label, *_SIDES[0]))
     return written
+
+
+def _write(
+    axes: Axes, place: tuple[float, float], label: str, offset: tuple[float, float], across: str, upright: str
+) -> Annotation:
+    return axes.annotate(
+        label,
+        place,
+        xytext=offset,
+        textcoords="offset points",
+        ha=across,
+        va=upright,
+        fontsize=_FONT_SIZE,
+        color="0.25",
+        parse_math=False,
+        zorder=4,
+    )
 
 
 def _boxes_of_point(axes: Axes, place: tuple[float, float], spread: float) -> list[Bbox]:
     (x, y), (_, low), (_, high) = axes.transData.transform(
         [place, (place[0], place[1] - spread), (place[0], place[1] + spread)]
     )
-    radius = _MARKER_RADIUS * axes.figure.dpi / _POINTS_PER_INCH
+    radius = _MARKER_RADIUS * axes.figure.dpi / POINTS_PER_INCH
     marker = Bbox([(x - radius, y - radius), (x + radius, y + radius)])
     return [marker, Bbox([(x - radius / 2, low), (x + radius / 2, high)])] if spread > 0 else [marker]
 

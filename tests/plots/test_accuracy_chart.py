@@ -104,7 +104,7 @@ def test_names_of_budgets_cover_neither_points_nor_error_bars_nor_float_nor_each
     assert all(by_place[text.xy] == text.get_text() for text in axes.texts)
 
 
-@pytest.mark.parametrize("methods", [2, 20])
+@pytest.mark.parametrize("methods", [2, 20, 28, 80])
 def test_the_legend_of_many_methods_is_inside_the_picture_beside_the_panel(methods: int, drawn: list[Figure]):
     figure = draw(drawn, crowd(methods), float_top1=92.0)
     figure.draw_without_rendering()
@@ -113,6 +113,9 @@ def test_the_legend_of_many_methods_is_inside_the_picture_beside_the_panel(metho
     assert box.x0 >= figure.axes[0].bbox.x1
     assert box.x1 <= figure.bbox.x1
     assert box.y0 >= 0
+    # The panel keeps its size, and the picture a shape for a page.
+    assert figure.axes[0].bbox.width / figure.dpi > 6
+    assert figure.get_size_inches()[1] < 7
 
 
 def test_no_points_give_an_empty_picture(tmp_path: Path):

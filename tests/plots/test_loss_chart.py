@@ -30,5 +30,19 @@ def test_long_curves_are_smoothed_over_one_window_and_the_axis_says_so(drawn: li
     np.testing.assert_allclose(axes.lines[1].get_ydata(), 2.0)
 
 
+def test_a_curve_of_one_point_is_a_marker(drawn: list[Figure]):
+    plot_losses({"a": {1: 3.0}, "b": {1: 4.0, 2: 3.5}}, "unused.png")
+    one, two = drawn[0].axes[0].lines
+    assert one.get_marker() in "osD^"
+    assert two.get_marker() == ""
+
+
+def test_the_legend_of_as_many_curves_as_there_are_styles_is_inside_the_picture(drawn: list[Figure]):
+    plot_losses({f"method {i}": {1: 3.0, 2: 2.0} for i in range(28)}, "unused.png")
+    drawn[0].draw_without_rendering()
+    assert len(drawn[0].legends[0].get_texts()) == 28
+    assert drawn[0].legends[0].get_window_extent().y0 >= 0
+
+
 def test_no_curves_give_an_empty_picture(tmp_path: Path):
     assert plot_losses({}, tmp_path / "losses.png").stat().st_size > 1000
