@@ -13,6 +13,7 @@ from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.plots import plot_bits
 from llt_nncf.plots import plot_indicators
+from llt_nncf.plots.layer_axis import short_names
 
 BITS = (6, 4, 2)
 
@@ -79,6 +80,42 @@ def test_names_of_layers_and_the_legend_overlap_nothing_and_are_inside_the_pictu
         assert box.x1 <= figure.bbox.x1
         assert figure.bbox.y0 <= box.y0
         assert not any(box.overlaps(axes.bbox) for axes in figure.axes)
+
+
+def swin_names() -> list[str]:
+    """The layers of a Swin transformer as the transformers library names them, two blocks in each of four stages."""
+    parts = ("attention.self.query", "attention.self.key", "attention.output.dense", "intermediate.dense")
+    return [f"swin.encoder.layers.{i}.blocks.{j}.{part}" for i in range(4) for j in range(2) for part in parts]
+
+
+LONG = {
+    "all-begin-alike": swin_names(),
+    "one-begins-otherwise": ["swin.embeddings.patch_embeddings.projection", *swin_names(), "classifier"],
+    "alike-but-for-a-letter": [f"backbone.{a}.{b}.convolution_of_the_block" for a in ("left", "lower") for b in "xy"],
+    "no-modules": [f"{'a' * 12}_{x}_{'b' * 30}" for x in ("one", "other")],
+    "one-begins-another": [f"transformer.{x}.projection.of.the.input" for x in ("layer", "layers", "la")],
+}
+
+
+@pytest.mark.parametrize("names", LONG.values(), ids=LONG)
+def test_long_names_are_shortened_and_stay_different(names: list[str]):
+    shown = short_names(names)
+    assert max(map(len, shown)) <= 28
+    assert len(set(shown)) == len(names)
+
+
+def test_what_is_left_of_a_long_name_can_be_recognised():
+    assert short_names(swin_names())[9] == "…1.b.0.attention.self.key"
+    assert short_names(["backbone.stage3.block11.depthwise.conv", "fc"]) == ["b.s3.block11.depthwise.conv", "fc"]
+    assert short_names(["backbone.stage3.block11.depthwise.conv"]) == ["b.s3.block11.depthwise.conv"]
+    digits = ".".join(["123"] * 10)
+    assert short_names([digits]) == [f"{digits[:13]}…{digits[-14:]}"]
+
+
+def test_names_of_28_characters_are_left_as_they_are():
+    names = ["model.layer1.0.conv1", "model." + "x" * 22]
+    assert short_names(names) == names
+    assert short_names([]) == []
 
 
 @pytest.mark.parametrize("count", [5, 54, 160])
