@@ -2,19 +2,22 @@
 
 import json
 import math
+from collections.abc import Iterator
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from llt_nncf.artifacts.json_file import parsing
+from llt_nncf.artifacts.file_reading import reading
 from llt_nncf.artifacts.json_file import typed
 from llt_nncf.artifacts.json_file import write_atomically
 from llt_nncf.artifacts.step_record import StepRecord
 from llt_nncf.errors import ArtifactError
 
 TRAINING_LOG_SCHEMA = "llt_nncf.training_log/1"
+_DELETE = "delete the file, and a training that goes on there begins a new one"
 
 
 class TrainingLog:
@@ -43,7 +46,7 @@ class TrainingLog:
     def _lines_before(self, step: int) -> list[str]:
         if step == 1 or not self._path.exists():
             return []
-        return [json.dumps(row) for row in _load_rows(self._path) if row["step"] < step]
+        return [json.dumps(row) for row in _load_rows(self._path).values() if row["step"] < step]
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,8 @@ class TrainingCurves:
         :raises ArtifactError: If the file is missing or malformed.
         """
         curves: dict[str, dict[Any, Any]] = {name: {} for name in cls.__dataclass_fields__}
-        rows = _load_rows(Path(path))
-        with parsing(path, "a training log"):
-            for row in rows:
+        for number, row in _load_rows(Path(path)).items():
+            with _parsing_line(path, number):
                 step = row["step"]
                 for name, loss in typed(row["losses"], dict).items():
                     if loss is not None:  # it was not finite
@@ -105,24 +107,29 @@ def _to_dict(record: StepRecord) -> dict[str, Any]:
     return row
 
 
-def _load_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of the steps; without a last line that a kill has cut off."""
-    try:
+def _load_rows(path: Path) -> dict[int, dict[str, Any]]:
+    """The number of its line to the row of every step; without a last line that a kill has cut off."""
+    with reading(path, f"a training log (name another, or {_DELETE})"):
         first, *lines = path.read_text(encoding="utf-8").split("\n")
-        lines.pop()  # what follows the last line break is empty, or not whole
-        schema, rows = json.loads(first)["schema"], [json.loads(line) for line in lines]
-        for row in rows:
-            typed(row["step"], int)
-    except FileNotFoundError:
-        msg = f"{path}: no such file."
-        raise ArtifactError(msg) from None
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        msg = f"{path}: not a training log: {error!r}. Delete it, or name another artifacts_dir."
-        raise ArtifactError(msg) from error
+        schema = json.loads(first)["schema"]
     if schema != TRAINING_LOG_SCHEMA:
-        msg = (
-            f"{path}: the schema is {schema!r}, and must be {TRAINING_LOG_SCHEMA!r}. Delete it, or name another "
-            "artifacts_dir."
-        )
+        msg = f"{path}: the schema is {schema!r}, and must be {TRAINING_LOG_SCHEMA!r}: name another file, or {_DELETE}."
         raise ArtifactError(msg)
+    rows = {}
+    for number, line in enumerate(lines[:-1], 2):  # what follows the last line break is empty, or not whole
+        with _parsing_line(path, number):
+            rows[number] = json.loads(line)
+            typed(rows[number]["step"], int)
     return rows
+
+
+@contextmanager
+def _parsing_line(path: Path | str, number: int) -> Iterator[None]:
+    """Words what goes wrong while the line of a step is taken apart."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        # The parser's own text calls every line the first.
+        fault = f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else repr(error)
+        msg = f"{path}: line {number} is no step of a training log: {fault}. Take that line out, or {_DELETE}."
+        raise ArtifactError(msg) from error

@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from llt_nncf import __version__
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="llt-nncf",
         description="Mixed-precision quantization by learned layer-wise importance.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="commands:\n" + "\n".join(f"  {name:<15}{text}" for name, text in _COMMANDS.items()),
+        epilog="\n".join(["commands:", *map(_command_help, _COMMANDS)]),
     )
     parser.add_argument("--version", action="version", version=f"llt-nncf {__version__}")
     parser.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help="see below; llt-nncf COMMAND --help")
@@ -51,3 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"llt-nncf {options.command}: {type(error).__name__}: {error}", file=sys.stderr)
         statuses = {SearchNotProvenError: 1, InfeasibleBudgetError: 3}
         return next((status for kind, status in statuses.items() if isinstance(error, kind)), 2)
+
+
+def _command_help(name: str) -> str:
+    """The command's line, wrapped at the width of the terminal."""
+    width = max(40, shutil.get_terminal_size().columns - 2)
+    head = f"  {name:<15}"
+    return textwrap.fill(_COMMANDS[name], width, initial_indent=head, subsequent_indent=" " * len(head))

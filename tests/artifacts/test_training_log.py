@@ -82,6 +82,23 @@ def test_a_malformed_log_is_refused_by_name(tmp_path: Path, text: str):
         TrainingCurves.load(tmp_path / "log")
 
 
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('{"st', "Unterminated string starting at (column 2)"),
+        ("", "Expecting value (column 1)"),
+        ('{"losses": {}}', "KeyError('step')"),
+        ('{"step": 2, "losses": []}', "TypeError('[] is not of type dict')"),
+    ],
+)
+def test_a_broken_line_is_named_by_its_number_with_what_can_be_done(tmp_path: Path, line: str, fault: str):
+    path, good = tmp_path / "log", '{"step": 1, "losses": {}}'
+    path.write_text("\n".join(['{"schema": "llt_nncf.training_log/1"}', good, line, good, ""]))
+    with pytest.raises(ArtifactError, match="log: line 3 is no step of a training log: ") as caught:
+        TrainingCurves.load(path)
+    assert f": {fault}. Take that line out, or delete the file" in str(caught.value)
+
+
 def test_a_missing_log_is_refused_by_name(tmp_path: Path):
     with pytest.raises(ArtifactError, match="no such file"):
         TrainingCurves.load(tmp_path / "log")

@@ -74,11 +74,13 @@ def test_registering_after_nncf_torch_is_refused_with_the_remedy(tmp_path):
     assert "above the first import of nncf.torch" in done.stderr
 
 
-def test_help_lists_the_commands(capsys):
+def test_help_lists_the_commands_within_the_width_of_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
     assert all(
         word in out for word in ("run", "search", "frontier", "import-limpq", "latency-table", "export", "validate")
     )
