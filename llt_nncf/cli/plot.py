@@ -59,7 +59,10 @@ def run(options: argparse.Namespace) -> int:
 def _kind_of(path: Path) -> str:
     """The schema that a file of JSON, or of lines of JSON, names; or ``results``."""
     with reading(path, f"one of {_FILES}"), path.open(encoding="utf-8") as file:
-        first = file.readline()
+        first = next((line for line in file if line.strip()), "")
+    if not first:
+        msg = f"{path}: it is empty. Name one of {_FILES}."
+        raise ArtifactError(msg)
     if not first.lstrip().startswith("{"):
         return _RESULTS
     try:
@@ -69,7 +72,9 @@ def _kind_of(path: Path) -> str:
 
 
 def _draw_indicators(options: argparse.Namespace) -> Path:
-    return plot_indicators(IndicatorTable.load(options.file), options.out)
+    indicators = IndicatorTable.load(options.file)
+    with located(options.file):
+        return plot_indicators(indicators, options.out)
 
 
 def _draw_policy(options: argparse.Namespace) -> Path:
@@ -86,7 +91,9 @@ def _draw_policy(options: argparse.Namespace) -> Path:
 
 
 def _draw_training(options: argparse.Namespace) -> Path:
-    return plot_training(TrainingCurves.load(options.file), options.out)
+    curves = TrainingCurves.load(options.file)
+    with located(options.file):
+        return plot_training(curves, options.out)
 
 
 def _draw_frontier(options: argparse.Namespace) -> Path:

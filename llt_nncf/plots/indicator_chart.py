@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator
 from matplotlib.ticker import NullFormatter
 
 from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.errors import ArtifactError
 from llt_nncf.plots.layer_axis import layer_figure
 from llt_nncf.plots.layer_axis import layer_rows
 from llt_nncf.plots.palette import ranked_color
@@ -23,9 +24,12 @@ def plot_indicators(indicators: IndicatorTable, path: Path | str) -> Path:
     :param indicators: The indicators; layers at which nothing is chosen are left out, many drawn in several rows.
     :param path: The PNG or SVG file; an existing one is replaced.
     :return: ``path``.
-    :raises ArtifactError: If the name ends in neither.
+    :raises ArtifactError: If every layer is fixed, or the name ends in neither.
     """
     layers = [layer for layer in indicators.table.layers if not layer.is_fixed]
+    if not layers:
+        msg = "Every layer of the indicators has one bit-width, so nothing is chosen and there is nothing to draw."
+        raise ArtifactError(msg)
     weights = [indicators.weights.get(layer.name, {}) for layer in layers]
     activations = [indicators.activations.get(layer.activation_group, {}) for layer in layers]
     all_bits = sorted({bits for values in (*weights, *activations) for bits in values}, reverse=True)
@@ -36,7 +40,7 @@ def plot_indicators(indicators: IndicatorTable, path: Path | str) -> Path:
             _draw_lines(axes, places, values[places.start : places.stop], all_bits)
             axes.set_ylabel(f"{title} indicator")
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=max(1, len(all_bits)), frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(all_bits), frameon=False, fontsize=9)
     return save_figure(figure, path)
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.errors import ConfigError
 from llt_nncf.errors import StageError
+from llt_nncf.pipeline import deploy
 from llt_nncf.quantizers import FrozenActivationQuantizer
 from llt_nncf.validation.exported_model import ExportedModel
 from llt_nncf.validation.runners import OnnxRuntimeRunner
@@ -231,3 +232,14 @@ def test_batch_norms_are_folded_where_that_changes_nothing(compress):
     ctrl = model.nncf.compression_controller
     folded = {name: type(norm).__name__ for name, norm in ctrl._survey.batch_norms.items()}
     assert set(folded) == {"convs.1", "convs.3"}
+
+
+def test_a_model_in_which_every_layer_is_fixed_is_deployed_without_a_picture_of_indicators(compress, loader, tmp_path):
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
+    float_model = copy.deepcopy(model)
+    budget = {"compression_ratio": 1.5}
+    ctrl, _ = compress(model, budget=budget, importance={"max_steps": 1})
+    deploy(ctrl, float_model, loader.dataset.tensors[0], None, tmp_path / "out", latency_rounds=0, min_agreement=0)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"bits.png", "report.json"} <= written
+    assert "indicators.png" not in written

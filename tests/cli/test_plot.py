@@ -142,7 +142,8 @@ FOREIGN = {
     "columns": (b"method,seed\nours,0\n", "lacks the columns budget, status, top1, float_top1, gbitops"),
     "short-row": (",".join(ROW).encode() + b"\nours,W3A3,0,done,90\n", "its float_top1 must be a number, and not ''"),
     "binary": (b"\x89PNG\r\n\x1a\n\xff", "not one of indicators.json, policy.json"),
-    "empty": (b"", "lacks the columns method, "),
+    "empty": (b"", "it is empty. Name one of indicators.json, policy.json"),
+    "blank": (b" \n\n", "it is empty. Name one of"),
     "other-kind": (
         b'{\n "schema": "llt_nncf.cost_table/1"\n}',
         "llt_nncf.cost_table/1, which has no picture. Name one",
@@ -152,7 +153,8 @@ FOREIGN = {
     "axes": (b'{"schema": "llt_nncf.frontier/1", "axes": ["joy"], "points": []}', "must be one or two of gbitops"),
     "points": (b'{"schema": "llt_nncf.frontier/1", "axes": ["gbitops"], "points": [{}]}', "not a frontier: KeyError"),
     "policy": (b'{"schema": "llt_nncf.bit_policy/1", "bits": 3}', "not a bit policy"),
-    "log": (b'{"schema": "llt_nncf.training_log/1"}\n{}\n', "not a training log"),
+    "log": (b'{"schema": "llt_nncf.training_log/1"}\n{}\n', "line 2 is no step of a training log: KeyError('step')"),
+    "log-without-a-step": (b'{"schema": "llt_nncf.training_log/1"}\n', "there is nothing to draw yet"),
 }
 
 
@@ -164,6 +166,18 @@ def test_files_of_no_such_kind_are_refused_by_name(content, words, tmp_path, err
     assert words in said
     assert str(path) in said
     assert not (tmp_path / "a.png").exists()
+
+
+def test_indicators_of_which_none_was_searched_are_refused_by_name(tmp_path, error):
+    fixed = IndicatorTable(LayerTable(TABLE.layers[:1]), {}, {}).save(tmp_path / "indicators.json")
+    assert f"{fixed}: Every layer of the indicators has one bit-width" in error(fixed, "--out", tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_lines_that_are_blank_before_the_content_do_not_hide_the_kind(tmp_path):
+    path = INDICATORS.save(tmp_path / "indicators.json")
+    path.write_text("\n \n" + path.read_text())
+    assert plot(path, "--out", tmp_path / "a.png") == 0
 
 
 def test_missing_files_and_other_endings_are_refused(tmp_path, error):

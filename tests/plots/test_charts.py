@@ -133,6 +133,38 @@ def test_the_frontier_has_a_line_for_each_value_of_the_second_budget_and_a_star_
     assert legend.get_window_extent().x0 >= axes.bbox.x1
 
 
+@pytest.mark.parametrize("levels", [30, 100])
+def test_all_levels_of_a_frontier_stand_in_a_legend_inside_the_picture(levels: int, drawn: list[Figure]):
+    points = [(x, 8 + level / 10, 1 / x) for x in (1.0, 2.0) for level in range(levels)]
+    plot_frontier(["gbitops", "compression_ratio"], points, "unused.png")
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert len(legend.get_texts()) == levels
+    assert figure.axes[0].bbox.x1 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert box.y0 >= 0
+
+
+def test_names_of_policies_stand_beside_their_stars(drawn: list[Figure]):
+    places = {f"policy{i}": (1 + 0.6 * i, 12 / (1 + 0.6 * i)) for i in range(7)}
+    plot_frontier(["gbitops"], [(x, 10 / x) for x in (1.0, 2.0, 5.0)], "unused.png", marks=places)
+    figure = drawn[0]
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert {text.get_text(): text.xy for text in axes.texts} == places
+    for text in axes.texts:
+        box, (x, y) = text.get_window_extent(), axes.transData.transform(text.xy)
+        distance = max(box.x0 - x, x - box.x1, box.y0 - y, y - box.y1, 0)
+        assert distance * 72 / figure.dpi < 13  # points; the width of a star
+
+
+def test_stars_that_cover_each_other_have_one_label_and_no_name_is_lost(drawn: list[Figure]):
+    marks = {"a": (2.0, 5.0), "b": (2.01, 5.01), "c": (4.0, 2.5), "d": (2.0, 5.0), "long" * 40: (3.0, 4.0)}
+    plot_frontier(["gbitops"], [(x, 10 / x) for x in (1.0, 2.0, 5.0)], "unused.png", marks=marks)
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["a\nb\nd", "c", "long" * 40]
+
+
 def test_a_frontier_over_one_budget_is_one_line_without_a_legend(drawn: list[Figure], tmp_path: Path):
     plot_frontier(["weight_mib"], [(float(x), 1 / x) for x in range(1, 9)], tmp_path / "frontier.png")
     (axes,) = drawn[0].axes
@@ -144,18 +176,16 @@ def test_a_frontier_of_which_nothing_fits_is_an_empty_picture(tmp_path: Path):
     assert plot_frontier(["gbitops", "weight_mib"], [], tmp_path / "frontier.png").is_file()
 
 
-def test_table_without_searched_layers_gives_an_empty_picture(tmp_path: Path):
-    assert plot_indicators(indicator_table(0), tmp_path / "indicators.png").is_file()
+def test_a_table_in_which_every_layer_is_fixed_is_refused(tmp_path: Path):
+    with pytest.raises(ArtifactError, match="Every layer of the indicators has one bit-width"):
+        plot_indicators(indicator_table(0), tmp_path / "indicators.png")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_long_names_lose_their_beginning_and_dollars_are_no_formulas(drawn: list[Figure]):
-    names = ["backbone.stage3.block11.depthwise.conv", "a$b$c"]
-    table = LayerTable(tuple(Layer(name, 1, 1, name, BITS, BITS) for name in names))
+def test_dollars_in_names_are_no_formulas(drawn: list[Figure]):
+    table = LayerTable(tuple(Layer(name, 1, 1, name, BITS, BITS) for name in ("conv", "a$b$c")))
     plot_bits(table, BitPolicy.uniform(table, weight_bits=4, activation_bits=4), "unused.png")
-    labels = drawn[0].axes[0].get_xticklabels()
-    # 28 characters, the first of them the ellipsis.
-    assert labels[0].get_text() == "…" + names[0][-27:]
-    assert not labels[1].get_parse_math()
+    assert not drawn[0].axes[0].get_xticklabels()[1].get_parse_math()
 
 
 def test_policy_of_another_model_is_refused(tmp_path: Path):
@@ -192,3 +222,41 @@ def test_a_training_is_drawn_as_losses_taus_and_multiples_of_the_first_indicator
 @pytest.mark.parametrize("curves", [CURVES, TrainingCurves(losses={"uniform-4": {1: 2.0}})])
 def test_a_training_of_any_length_gives_a_picture(curves: TrainingCurves, tmp_path: Path):
     assert png_size(plot_training(curves, tmp_path / "training.png"))[0] == 1575
+
+
+def texts_of(axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def test_before_there_are_indicators_losses_have_their_colours_and_the_other_panels_say_why_they_are_blank(
+    drawn: list[Figure],
+):
+    plot_training(TrainingCurves(losses=CURVES.losses), "unused.png")
+    plot_training(CURVES, "unused.png")
+    colors, with_indicators = ([line.get_color() for line in figure.axes[0].lines] for figure in drawn)
+    assert colors == with_indicators
+    assert len(set(colors[:3])) == 3
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["4 bits", "2 bits", "sampled policy"]
+    assert [texts_of(axes) for axes in drawn[0].axes] == [[], *[["no indicators in the log yet"]] * 3]
+    assert [texts_of(axes) for axes in drawn[1].axes] == [[]] * 4
+
+
+def test_a_panel_in_which_nothing_is_chosen_says_so(drawn: list[Figure]):
+    fixed = {("input", 8): {1: 0.5, 2: 0.25}}
+    plot_training(TrainingCurves(CURVES.losses, CURVES.tau, CURVES.tau_from_start, CURVES.weights, fixed), "unused.png")
+    assert [texts_of(axes) for axes in drawn[0].axes] == [[], [], [], ["every layer has one bit-width here"]]
+
+
+def test_what_was_logged_once_is_drawn_as_markers(drawn: list[Figure]):
+    one = {("conv", 4): {1: 0.1}, ("conv", 2): {1: 0.2}}
+    plot_training(TrainingCurves({"uniform-4": {1: 2.0}}, {}, {1: 1.0}, one, one), "unused.png")
+    for axes in drawn[0].axes:
+        lines = [line for line in axes.lines if len(line.get_xdata())]
+        assert lines
+        assert {line.get_marker() for line in lines} == {"o"}
+
+
+def test_a_training_without_a_step_is_refused(tmp_path: Path):
+    with pytest.raises(ArtifactError, match="there is nothing to draw yet"):
+        plot_training(TrainingCurves(), tmp_path / "training.png")
+    assert list(tmp_path.iterdir()) == []
