@@ -12,18 +12,14 @@ import torch
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.cost import Budget
-from llt_nncf.cost import Limit
 from llt_nncf.cost import layer_bitops
 from llt_nncf.cost import layer_weight_bits
+from llt_nncf.cost import limit_shares
 from llt_nncf.errors import InfeasibleBudgetError
 from llt_nncf.errors import MissingDependencyError
 
 _BITOPS = ("gbitops", "bitops_as")
 _SIZES = ("compression_ratio", "weight_mib", "average_weight_bits")
-
-
-class RivalMissingError(MissingDependencyError):
-    """A rival's package is not installed; the rest of the comparison can go on."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +44,13 @@ def required(module: str, package: str) -> Any:
 
     :param module: Name to import.
     :param package: Name to install.
-    :raises RivalMissingError: If it is not there, or cannot be imported beside what is.
+    :raises MissingDependencyError: If it is not there, or cannot be imported beside what is.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         msg = f"{package} cannot be imported ({error}); it comes with: pip install llt_nncf[compare]"
-        raise RivalMissingError(msg) from error
+        raise MissingDependencyError(msg) from error
 
 
 @contextmanager
@@ -65,30 +61,20 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def costs(policy: BitPolicy, table: LayerTable, budget: Budget) -> list[tuple[Limit, int]]:
-    """Each limit of the budget with what the policy uses of it, both as integers that add up over the layers."""
-    return [
-        (limit, sum(limit.cost(layer, *policy.bits[layer.name]) for layer in table.layers))
-        for limit in budget.limits(table)
-    ]
+def largest_share(policy: BitPolicy, table: LayerTable, budget: Budget) -> float:
+    """The part of its tightest limit that the policy uses; above 1 it is over the budget."""
+    return max(row.share for row in limit_shares(budget, policy, table))
 
 
 def is_within(policy: BitPolicy, table: LayerTable, budget: Budget) -> bool:
     """Whether the policy meets every limit."""
-    return all(used <= limit.limit for limit, used in costs(policy, table, budget))
-
-
-def largest_share(policy: BitPolicy, table: LayerTable, budget: Budget) -> float:
-    """The part of its tightest limit that the policy uses; above 1 it is over the budget."""
-    return max(used / limit.limit for limit, used in costs(policy, table, budget))
+    return largest_share(policy, table, budget) <= 1
 
 
 def share_note(policy: BitPolicy, table: LayerTable, budget: Budget) -> str:
     """Says what of each limit the policy uses."""
-    parts = [
-        f"{limit.name} {limit.given}: {100 * used / limit.limit:.2f} % of the limit"
-        for limit, used in costs(policy, table, budget)
-    ]
+    rows = zip(budget.limits(table), limit_shares(budget, policy, table), strict=True)
+    parts = [f"{limit.name} {limit.given}: {100 * row.share:.2f} % of the limit" for limit, row in rows]
     return f"Uses {', '.join(parts)}."
 
 

@@ -13,7 +13,6 @@ Only weights are quantized; activations stay in float in the native model, and g
 import copy
 import itertools
 import math
-from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -91,7 +90,7 @@ def choose(
     :param seed: Of the noise.
     :param epochs: Length of the training.
     :param lr: Learning rate of the weights.
-    :raises RivalMissingError: If DiffQ is not installed.
+    :raises MissingDependencyError: If DiffQ is not installed.
     :raises InfeasibleBudgetError: If the budget has no limit on the size, not even the fewest bits are within it, or
         8 bits are no candidate of an activation.
     """
@@ -173,7 +172,6 @@ def train(
     seed: int,
     epochs: int,
     lr: float,
-    after_step: Callable[[int, float], None] | None = None,
 ) -> DiffqModel:
     """
     Trains the model in DiffQ's own way, to a size.
@@ -186,8 +184,7 @@ def train(
     :param seed: Of the noise.
     :param epochs: Length of the training; the learning rate falls to 0 by a cosine.
     :param lr: Learning rate of the weights at the start.
-    :param after_step: Called with the number of the step and the size in MiB.
-    :raises RivalMissingError: If DiffQ is not installed.
+    :raises MissingDependencyError: If DiffQ is not installed.
     :raises InfeasibleBudgetError: If 2 bits for every weight are larger than the target.
     """
     total = sum(layer.weight_count for layer in table.layers)
@@ -210,8 +207,6 @@ def train(
             optimizer.step()
             schedule.step()
             size.step(step)
-            if after_step is not None:
-                after_step(step, bits.mib())
     trained.eval()
     return DiffqModel(trained, bits.means(), bits.mib(), quantizer.true_model_size(), steps)
 

@@ -42,7 +42,6 @@ from llt_nncf.artifacts import LayerTable
 from llt_nncf.cost import Budget
 from llt_nncf.errors import InfeasibleBudgetError
 
-from .choice import RivalChoice
 from .choice import is_within
 from .choice import largest_share
 from .choice import policy_in_table
@@ -68,25 +67,6 @@ class Answer:
 
     ratio: float
     bits: dict[str, tuple[int, int]]
-
-
-def choose(
-    model: nn.Module, table: LayerTable, budget: Budget, loader: DataLoader, criterion: Any, *, seed: int
-) -> RivalChoice:
-    """
-    Chooses bits by HAWQ.
-
-    :param model: The float model; a copy is worked on.
-    :param table: The layers. Those whose weights are fixed are hidden from HAWQ.
-    :param budget: Any limits: they are held against HAWQ's answers.
-    :param loader: Batches of (images, labels).
-    :param criterion: The loss, of (outputs, labels).
-    :param seed: Of the random vectors of the trace estimate.
-    :raises InfeasibleBudgetError: If no answer of HAWQ is within the budget.
-    """
-    found, passes = answers(model, table, loader, criterion, seed=seed)
-    policy, notes = best_answer(found, table, budget)
-    return RivalChoice(policy, passes, notes)
 
 
 def best_answer(found: Sequence[Answer], table: LayerTable, budget: Budget) -> tuple[BitPolicy, tuple[str, ...]]:
@@ -131,6 +111,11 @@ def answers(
     """
     All that HAWQ answers with, whatever the ratio; they serve every budget.
 
+    :param model: The float model; a copy is worked on.
+    :param table: The layers. Those whose weights are fixed are hidden from HAWQ.
+    :param loader: Batches of (images, labels).
+    :param criterion: The loss, of (outputs, labels).
+    :param seed: Of the random vectors of the trace estimate.
     :return: The answers by rising ratio, and the passes that they took.
     """
     calls = 0

@@ -58,7 +58,7 @@ def choose(
     :param loader: Batches of (images, labels); the labels are not used.
     :param criterion: Not used: MCT compares outputs.
     :param seed: Of what MCT draws.
-    :raises RivalMissingError: If MCT is not installed.
+    :raises MissingDependencyError: If MCT is not installed.
     :raises InfeasibleBudgetError: If the budget has another limit, or MCT finds nothing within it.
     :raises ArtifactError: If a layer of the table is not in MCT's graph.
     """

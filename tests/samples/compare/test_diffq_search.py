@@ -7,8 +7,8 @@ from torch import nn
 from llt_nncf.cost import Budget
 from llt_nncf.cost import PolicyCost
 from llt_nncf.errors import InfeasibleBudgetError
+from llt_nncf.errors import MissingDependencyError
 from samples.compare.rivals import diffq_search
-from samples.compare.rivals.choice import RivalMissingError
 from samples.compare.rivals.diffq_search import GroupBits
 from samples.compare.rivals.diffq_search import choose
 from samples.compare.rivals.diffq_search import policy_of
@@ -76,7 +76,7 @@ def test_diffq_ends_within_the_size_or_says_how_to_install_it(small, weights_onl
     budget = Budget(average_weight_bits=3.0)
     arguments = (small, weights_only, budget, loader, nn.CrossEntropyLoss())
     if not IS_INSTALLED:
-        with pytest.raises(RivalMissingError, match=r"diffq-fixed .*pip install llt_nncf\[compare\]"):
+        with pytest.raises(MissingDependencyError, match=r"diffq-fixed .*pip install llt_nncf\[compare\]"):
             choose(*arguments, seed=0)
         return
     before = {name: value.clone() for name, value in small.state_dict().items()}
@@ -86,12 +86,9 @@ def test_diffq_ends_within_the_size_or_says_how_to_install_it(small, weights_onl
     assert list(small.state_dict()) == list(before)
     assert all(torch.equal(before[name], value) for name, value in small.state_dict().items())
 
-    sizes = []
     target = 3.0 * WEIGHTS / 2**23
-    noted = {"after_step": lambda _, mib: sizes.append(mib)}
-    trained = train(small, weights_only, target, loader, nn.CrossEntropyLoss(), seed=0, epochs=6, lr=0.01, **noted)
-    assert trained.weight_mib == sizes[-1] == sizes[-6] <= target
-    assert trained.weight_mib > 0.97 * target
+    trained = train(small, weights_only, target, loader, nn.CrossEntropyLoss(), seed=0, epochs=6, lr=0.01)
+    assert 0.97 * target < trained.weight_mib <= target
     weights = sum(mean * weights_only.by_name[name].weight_count for name, mean in trained.layer_bits.items())
     assert weights / 2**23 == pytest.approx(trained.weight_mib)
     assert trained.true_mib > trained.weight_mib

@@ -18,8 +18,8 @@ from llt_nncf.errors import InfeasibleBudgetError
 from samples.compare.rivals import hawq_search
 from samples.compare.rivals.hawq_search import Answer
 from samples.compare.rivals.hawq_search import answered_ratios
+from samples.compare.rivals.hawq_search import answers
 from samples.compare.rivals.hawq_search import best_answer
-from samples.compare.rivals.hawq_search import choose
 from samples.compare.rivals.hawq_search import policy_of
 from samples.compare.rivals.nncf_int8 import int8_model
 from samples.compare.rivals.nncf_int8 import int8_policy
@@ -79,11 +79,12 @@ def test_hawq_chooses_within_the_budget_and_leaves_model_and_generator_alone(sma
     before = {name: value.clone() for name, value in small.state_dict().items()}
     state = torch.get_rng_state()
     budget = Budget(bitops_as=(4, 4))
-    choice = choose(small, table, budget, loader, nn.CrossEntropyLoss(), seed=0)
-    assert PolicyCost.from_policy(choice.policy, table).bitops <= budget.limits(table)[0].limit
-    assert all(w == a for w, a in choice.policy.bits.values())  # HAWQ ties them
+    found, passes = answers(small, table, loader, nn.CrossEntropyLoss(), seed=0)
+    policy, _ = best_answer(found, table, budget)
+    assert PolicyCost.from_policy(policy, table).bitops <= budget.limits(table)[0].limit
+    assert all(w == a for w, a in policy.bits.values())  # HAWQ ties them
     # Three traces, and the ranges twice: NNCF wants more images for each than the 4 batches have.
-    assert choice.passes == pytest.approx(2 * 3 * 4 + 2 * 4 / 3)
+    assert passes == pytest.approx(2 * 3 * 4 + 2 * 4 / 3)
     assert all(torch.equal(before[name], value) for name, value in small.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
 

@@ -12,7 +12,7 @@ from llt_nncf.cost import Budget
 from llt_nncf.cost import PolicyCost
 from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import InfeasibleBudgetError
-from samples.compare.rivals.choice import RivalMissingError
+from llt_nncf.errors import MissingDependencyError
 from samples.compare.rivals.choice import is_within
 from samples.compare.rivals.mct_search import choose
 from samples.compare.rivals.mct_search import chosen_bits
@@ -113,7 +113,7 @@ def test_mct_chooses_within_size_and_bitops_or_says_how_to_install_it(small, tab
     loss = nn.CrossEntropyLoss()
     if not IS_INSTALLED:
         message = r"model-compression-toolkit .*pip install llt_nncf\[compare\]"
-        with pytest.raises(RivalMissingError, match=message):
+        with pytest.raises(MissingDependencyError, match=message):
             choose(small, table, Budget(bitops_as=(4, 4)), loader, loss, seed=0)
         return
     before = {name: value.clone() for name, value in small.state_dict().items()}

@@ -118,16 +118,6 @@ def test_the_csv_file_has_a_row_for_each_cell(sample, comparison, tmp_path):
     )
 
 
-def test_a_comparison_that_was_saved_and_loaded_gives_the_same_files(sample, comparison, tmp_path):
-    files, summarised = sample("table_files"), sample("summary").Summary
-    loaded = sample("results").Comparison.load(comparison.save(tmp_path / "results.json"))
-    for one, name in ((comparison, "one"), (loaded, "other")):
-        files.write_csv(one, tmp_path / f"{name}.csv")
-        files.write_markdown(summarised(one), tmp_path / f"{name}.md")
-    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "other.csv").read_bytes()
-    assert (tmp_path / "one.md").read_bytes() == (tmp_path / "other.md").read_bytes()
-
-
 def test_the_commands_of_the_package_read_the_csv_file(sample, comparison, tmp_path):
     results = sample("table_files").write_csv(comparison, tmp_path / "results.csv")
     picture = tmp_path / "accuracy.png"
