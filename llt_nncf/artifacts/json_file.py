@@ -87,7 +87,7 @@ def load_json(path: Path | str, schema: str) -> dict[str, Any]:
     :return: The content, without the schema key.
     :raises ArtifactError: If the file is missing, is no JSON object, or has another schema.
     """
-    content = _read(Path(path))
+    content = read_json(path)
     found = content.get("schema") if isinstance(content, dict) else None
     if found != schema:
         name = schema.partition("/")[0]
@@ -105,13 +105,19 @@ def schema_of(path: Path | str) -> Any:
 
     :raises ArtifactError: If the file is missing or no JSON.
     """
-    content = _read(Path(path))
+    content = read_json(path)
     return content.get("schema") if isinstance(content, dict) else None
 
 
-def _read(path: Path) -> Any:
+def read_json(path: Path | str) -> Any:
+    """
+    Reads any JSON file; NaN, infinity and keys that stand there twice are refused.
+
+    :param path: The file.
+    :raises ArtifactError: If the file is missing, or no JSON.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_doubles)
     except FileNotFoundError:
         msg = f"{path}: no such file."

@@ -30,14 +30,16 @@ def section_faults(section: Any, properties: dict[str, Any], *, where: str) -> l
     return [line for error in errors for line in _word(error, where)]
 
 
-def raise_faults(lines: list[str]) -> None:
+def raise_faults(lines: list[str], *, where: str = "the llt_quantization config") -> None:
     """
     Raises one error for all faults, if there are any.
 
+    :param lines: The faults.
+    :param where: What they are in.
     :raises ConfigError: With a line per fault.
     """
     if lines:
-        msg = f"{len(lines)} fault{'s' * (len(lines) > 1)} in the llt_quantization config:\n  " + "\n  ".join(lines)
+        msg = f"{len(lines)} fault{'s' * (len(lines) > 1)} in {where}:\n  " + "\n  ".join(lines)
         raise ConfigError(msg)
 
 

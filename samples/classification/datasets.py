@@ -6,11 +6,13 @@ the model does.
 """
 
 import gzip
+import hashlib
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +28,9 @@ from torchvision.datasets import ImageFolder
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+DATASETS = ("digits", "fashion-mnist", "cifar10", "imagefolder")
+# Of a fingerprint.
+_IMAGES = 100
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ def load_dataset(
     """
     Loads a data set; nothing is downloaded.
 
-    :param name: ``digits``, ``fashion-mnist``, ``cifar10`` or ``imagefolder``.
+    :param name: One of ``DATASETS``.
     :param data_dir: Where the files are; not needed for ``digits``.
     :param image_size: Side of the samples of ``imagefolder``, 224 if not given; the others have a size of their own.
     :param normalization: ``mean`` and ``std`` of the channels of ``imagefolder``, ImageNet's if not given; the others
@@ -117,7 +122,7 @@ def load_dataset(
             _folder(name, data_dir), image_size or 224, **normalization or {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
         )
     if name not in loaders:
-        raise ValueError(f"There is no data set {name!r}; there are: {', '.join([*loaders, 'imagefolder'])}.")
+        raise ValueError(f"There is no data set {name!r}; there are: {', '.join(DATASETS)}.")
     if normalization is not None:
         raise ValueError(f"normalization={normalization}: {name} has one of its own; leave it out.")
     train, test, info = loaders[name](data_dir)
@@ -131,6 +136,16 @@ def evenly_spread(dataset: Dataset, count: int | None) -> Dataset:
     if count is None or count >= len(dataset):
         return dataset
     return Subset(dataset, torch.linspace(0, len(dataset) - 1, count).long().tolist())
+
+
+def fingerprint(dataset: ImagesInMemory | ImageFolder) -> dict[str, Any]:
+    """Returns the number of samples, and a hash of all labels and a hundred images: what tells data sets apart."""
+    chosen = torch.linspace(0, len(dataset) - 1, min(_IMAGES, len(dataset))).long().tolist()
+    if isinstance(dataset, ImagesInMemory):
+        labels, images = dataset.labels.tolist(), dataset.images[chosen].contiguous().numpy().tobytes()
+    else:
+        labels, images = dataset.targets, b"".join(Path(dataset.samples[index][0]).read_bytes() for index in chosen)
+    return {"samples": len(dataset), "sha256": hashlib.sha256(repr(labels).encode() + images).hexdigest()}
 
 
 def _digits(_: object) -> tuple[Dataset, Dataset, DatasetInfo]:

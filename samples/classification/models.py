@@ -173,6 +173,19 @@ _OWN: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+def check_name(name: str) -> None:
+    """
+    Checks that there is such a model.
+
+    :raises ValueError: If there is none; the nearest names and all others are given.
+    """
+    known = [*_OWN, *torchvision_models.list_models(module=torchvision_models)]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        raise ValueError(f"There is no model {name!r}. {hint}There are: {', '.join(known)}.")
+
+
 def build_model(name: str, *, num_classes: int, in_channels: int, weights: Path | str | None = None) -> nn.Module:
     """
     Builds a classifier.
@@ -187,12 +200,12 @@ def build_model(name: str, *, num_classes: int, in_channels: int, weights: Path 
     :raises ValueError: If there is no such model, or the weights do not fit it; all misfits are named.
     :raises FileNotFoundError: If there is no such file.
     """
-    known = torchvision_models.list_models(module=torchvision_models)
+    check_name(name)
     if name in _OWN:
         if weights == "torchvision":
             raise ValueError(f"torchvision has no weights for {name}; give a .safetensors file.")
         model = _OWN[name](num_classes=num_classes, in_channels=in_channels)
-    elif name in known:
+    else:
         if in_channels != 3:
             raise ValueError(f"torchvision's {name} needs images of 3 channels, not of {in_channels}.")
         if weights == "torchvision":
@@ -200,10 +213,6 @@ def build_model(name: str, *, num_classes: int, in_channels: int, weights: Path 
                 raise ValueError(f"torchvision's weights of {name} are for 1000 classes, not for {num_classes}.")
             return torchvision_models.get_model(name, weights="DEFAULT")
         model = torchvision_models.get_model(name, num_classes=num_classes)
-    else:
-        near = difflib.get_close_matches(name, [*_OWN, *known], n=3)
-        hint = f"Did you mean {' or '.join(near)}? " if near else ""
-        raise ValueError(f"There is no model {name!r}. {hint}There are: {', '.join([*_OWN, *known])}.")
     if weights is not None:
         _load_weights(model, Path(weights))
     return model

@@ -1,27 +1,32 @@
 """What is to be compared: the config of a comparison, checked."""
 
 import dataclasses
-import json
 from collections import Counter
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models import check_name
+from plan_schema import PLAN_SCHEMA
+
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.artifacts.json_file import read_json
 from llt_nncf.config import LltConfig
 from llt_nncf.config import SearchConfig
 from llt_nncf.config import budget_of_section
+from llt_nncf.config import raise_faults
+from llt_nncf.config import section_faults
 from llt_nncf.cost import Budget
-from llt_nncf.errors import BudgetError
-from llt_nncf.errors import ConfigError
-from llt_nncf.errors import located
+from llt_nncf.errors import LltError
 
-KINDS = ("uniform", "indicators", "rival", "native")
 # Kind to the names that ``rival`` may have there.
 RIVALS = {"rival": ("hawq", "mct", "diffq"), "native": ("nncf_int8", "diffq")}
-ORDERS = ("as_trained", "shuffled", "reversed")
+# A budget that every policy meets, for what is made once for all of them.
+ANY_POLICY = {"bitops_as": {"weight_bits": 8, "activation_bits": 8}}
 
 
 @dataclass(frozen=True)
@@ -131,21 +136,21 @@ class Plan:
         """
         Loads a config.
 
-        :raises ConfigError: If a key is unknown or missing, or a name does not exist; all faults are named.
+        :param path: A JSON file.
+        :raises ArtifactError: If it is missing, or no JSON.
+        :raises ConfigError: If a key is unknown or missing, a value wrong, or a name does not exist; all are named.
         """
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path)
+        faults = section_faults({"config": content}, {"config": PLAN_SCHEMA}, where="")
+        raise_faults([fault.removeprefix("config.") for fault in faults], where=f"{path}")
         about = content.get("about", [])
         content["about"] = about if isinstance(about, str) else "\n".join(about)
-        faults: list[str] = []
-        content["finetuning"] = _made(Finetuning, content.get("finetuning", {}), "finetuning", faults)
+        content["finetuning"] = Finetuning(**content["finetuning"])
         for key, kind in (("methods", Method), ("budgets", TargetBudget)):
-            rows = {name: _made(kind, row, f"{key}.{name}", faults) for name, row in content.get(key, {}).items()}
-            content[key] = rows
-        plan = _made(cls, content, "", faults) if not faults else None
-        faults += [*_unknown_names(plan), *_wrong_budgets(plan), *_repeated(plan)] if plan else []
-        if faults:
-            msg = f"{path}: {'; '.join(faults)}."
-            raise ConfigError(msg)
+            content[key] = {name: kind(**_with_tuples(row)) for name, row in content[key].items()}
+        plan = cls(**_with_tuples(content))
+        faults = [*_unknown_names(plan), *_faulty_sections(plan), *_repeated_labels(plan)]
+        raise_faults(faults, where=f"{path}")
         return plan
 
     def cells(self) -> list[tuple[str, str, int]]:
@@ -164,56 +169,52 @@ class Plan:
         return self.budgets[budget].uniform_bits is None or self.methods[method].kind == "uniform"
 
 
-def _made(kind: type, values: Mapping[str, Any], where: str, faults: list[str]) -> Any:
-    """An object of ``kind``, or ``None`` with the faults added."""
-    fields = dataclasses.fields(kind)
-    names = [f.name for f in fields]
-    prefix = f"{where}." if where else ""
-    needed = [f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
-    own = [f"{prefix}{key} is unknown; there are {', '.join(names)}" for key in values if key not in names]
-    own += [f"{prefix}{key} is missing" for key in needed if key not in values]
-    faults += own
-    if own:
-        return None
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _unknown_names(plan: Plan) -> list[str]:
     faults = []
+    try:
+        check_name(plan.model)
+    except ValueError as error:
+        faults.append(f"model: {error}")
     for key, method in plan.methods.items():
         where = f"methods.{key}"
-        if method.kind not in KINDS:
-            faults.append(f"{where}.kind is {method.kind!r}, and must be one of {', '.join(KINDS)}")
-        if method.order not in ORDERS:
-            faults.append(f"{where}.order is {method.order!r}, and must be one of {', '.join(ORDERS)}")
         if method.kind == "indicators" and method.indicators not in plan.indicators:
-            faults.append(f"{where}.indicators is {method.indicators!r}; there are {', '.join(plan.indicators)}")
+            faults.append(f"{where}.indicators is {method.indicators!r}; there are {', '.join(plan.indicators)}.")
         if method.kind in RIVALS and method.rival not in RIVALS[method.kind]:
-            faults.append(f"{where}.rival is {method.rival!r}; there are {', '.join(RIVALS[method.kind])}")
-        faults += [f"{where}.budgets names {name!r}" for name in method.budgets if name not in plan.budgets]
+            faults.append(f"{where}.rival is {method.rival!r}; there are {', '.join(RIVALS[method.kind])}.")
+        unknown = [name for name in method.budgets if name not in plan.budgets]
+        faults += [f"{where}.budgets names {name!r}; there are {', '.join(plan.budgets)}." for name in unknown]
     return faults
 
 
-def _wrong_budgets(plan: Plan) -> list[str]:
-    faults = []
-    for key, budget in plan.budgets.items():
-        if budget.uniform_bits is None:
-            try:
-                with located(f"budgets.{key}.limits"):
-                    _ = budget.budget
-            except BudgetError as error:
-                faults.append(str(error).rstrip("."))
-    return faults
-
-
-def _repeated(plan: Plan) -> list[str]:
-    """What must be there once: seeds, each of which is a cell, and labels, by which a reader knows what is meant."""
-    values = {"seeds": plan.seeds} | {
-        f"{key}.*.label": [row.label for row in getattr(plan, key).values()] for key in ("methods", "budgets")
+def _faulty_sections(plan: Plan) -> list[str]:
+    """What contradicts itself in a budget, in the section that all share, or in that with an importance training."""
+    checks: dict[str, Callable[[], object]] = {
+        f"budgets.{key}.limits": partial(budget_of_section, budget.limits)
+        for key, budget in plan.budgets.items()
+        if budget.uniform_bits is None
     }
+    trainings = {f"indicators.{key}": section for key, section in plan.indicators.items()}
+    for where, section in {"compression": {}, **trainings}.items():
+        joined = {**plan.compression, "importance": section, "budget": ANY_POLICY}
+        checks[where] = partial(LltConfig.from_section, joined, log_dir="", target_device="CPU")
+    faults: dict[str, str] = {}
+    for where, check in checks.items():
+        try:
+            check()
+        except LltError as error:
+            faults.setdefault(str(error), where)  # what is wrong in the shared section is so in all
+    return [f"{where}: {fault}" for fault, where in faults.items()]
+
+
+def _repeated_labels(plan: Plan) -> list[str]:
+    """Labels are what a reader knows a method or a budget by."""
     return [
-        f"{where} has {value!r} more than once"
-        for where, own in values.items()
-        for value, count in Counter(own).items()
+        f"{key}.*.label has {label!r} more than once."
+        for key in ("methods", "budgets")
+        for label, count in Counter(row.label for row in getattr(plan, key).values()).items()
         if count > 1
     ]

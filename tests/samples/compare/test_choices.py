@@ -1,6 +1,7 @@
 """How the comparison chooses bits: uniform policies, controls, and the plan that names them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from llt_nncf.artifacts import IndicatorTable
 from llt_nncf.artifacts import Layer
 from llt_nncf.artifacts import LayerTable
+from llt_nncf.errors import ArtifactError
 from llt_nncf.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
@@ -81,10 +83,19 @@ def test_every_fault_of_a_plan_is_named(loaded):
         content["methods"]["llt"]["indicators"] = "learnt"
         content["methods"]["uniform"]["budgets"] = ["w1a1"]
 
-    with pytest.raises(ConfigError, match=r"methods\.uniform\.budgets.*'w1a1'.*methods\.llt\.indicators.*'learnt'"):
+    def values(content) -> None:
+        content["finetuning"].update(learningrate=0.1, epochs="1")
+        del content["seeds"]
+
+    with pytest.raises(ConfigError) as caught:
         loaded(names)
-    with pytest.raises(ConfigError, match=r"finetuning\.learningrate is unknown; there are epochs"):
-        loaded(lambda content: content["finetuning"].update(learningrate=0.1))
+    assert re.search(r"methods\.uniform\.budgets.*'w1a1'.*methods\.llt\.indicators.*'learnt'", str(caught.value), re.S)
+    with pytest.raises(ConfigError) as caught:
+        loaded(values)
+    assert "3 faults in " in str(caught.value)
+    assert "config: 'seeds' is a required property." in str(caught.value)
+    assert "finetuning.learningrate: unknown key; did you mean 'learning_rate'?" in str(caught.value)
+    assert "finetuning.epochs='1': must be of type integer." in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -98,19 +109,99 @@ def test_every_fault_of_a_plan_is_named(loaded):
             lambda plan: plan["methods"]["nncf-int8"].update(rival="mct"),
             "methods.nncf-int8.rival is 'mct'; there are nncf_int8, diffq",
         ),
-        (lambda plan: plan["budgets"]["w3a3"]["limits"].clear(), "budgets.w3a3.limits: "),
+        (
+            lambda plan: plan["budgets"]["w3a3"].pop("limits"),
+            "budgets.w3a3.limits: The budget's limits: none was given",
+        ),
         (
             lambda plan: plan["budgets"]["weights-3"]["limits"].update(average_weight_bits=-1),
-            "budgets.weights-3.limits: ",
+            "budgets.weights-3.limits.average_weight_bits=-1: must be above 0",
         ),
-        (lambda plan: plan.update(seeds=[0, 1, 0]), "seeds has 0 more than once"),
+        (
+            lambda plan: plan["budgets"]["w3a3"]["limits"].update(without_fixed=["gbitops"]),
+            "budgets.w3a3.limits: The budget's limits: without_fixed names 'gbitops'",
+        ),
+        (
+            lambda plan: plan["budgets"]["w3a3"]["limits"].update(latency_ms=1, latency_table="none.json"),
+            "budgets.w3a3.limits: compression.budget.latency_table: none.json: no such file",
+        ),
+        (
+            lambda plan: plan["budgets"]["reference-w8a8"].update(uniform_bits=[9, 8]),
+            "budgets.reference-w8a8.uniform_bits[0]=9: must be at most 8",
+        ),
+        (
+            lambda plan: plan["budgets"]["reference-w8a8"].update(uniform_bits=[8]),
+            "budgets.reference-w8a8.uniform_bits=[8]: must be a list of a length of at least 2",
+        ),
+        (
+            lambda plan: plan["budgets"]["weights-3"].update(weight_only="no"),
+            "budgets.weights-3.weight_only='no': must be of type boolean",
+        ),
         (lambda plan: plan["budgets"]["w3a4"].update(label="BitOPs of W3A3"), "budgets.*.label has 'BitOPs of W3A3'"),
+        (
+            lambda plan: plan["methods"]["llt"].update(alpha="foo"),
+            "methods.llt.alpha='foo': must be 'auto' or a number",
+        ),
+        (
+            lambda plan: plan["methods"]["llt"].update(order="backwards"),
+            "methods.llt.order='backwards': must be one of",
+        ),
+        (lambda plan: plan.update(methods=[1]), "methods=[1]: must be of type object"),
+        (lambda plan: plan.update(budgets=None), "budgets=None: must be of type object"),
+        (lambda plan: plan.update(finetuning=None), "finetuning=None: must be of type object"),
+        (lambda plan: plan.update(about=3), "about=3: must be of type string or array"),
+        (lambda plan: plan.update(seeds=0), "seeds=0: must be of type array"),
+        (lambda plan: plan.update(seeds=[]), "seeds=[]: must be a list of a length of at least 1"),
+        (lambda plan: plan.update(seeds=["a"]), "seeds[0]='a': must be of type integer"),
+        (lambda plan: plan.update(seeds=[0, 1, 0]), "seeds=[0, 1, 0]: names a value twice"),
+        (
+            lambda plan: plan.update(dataset="cifar"),
+            "dataset='cifar': must be one of 'digits', 'fashion-mnist', 'cifar10'",
+        ),
+        (lambda plan: plan.update(model="resnet21"), "model: There is no model 'resnet21'. Did you mean resnet"),
+        (lambda plan: plan["finetuning"].update(epochs=0), "finetuning.epochs=0: must be at least 1"),
+        (lambda plan: plan["finetuning"].update(batch_size=0), "finetuning.batch_size=0: must be at least 1"),
+        (lambda plan: plan["finetuning"].update(learning_rate=-1), "finetuning.learning_rate=-1: must be above 0"),
+        (
+            lambda plan: plan["finetuning"].update(distillation_temperature=0),
+            "finetuning.distillation_temperature=0: must be above 0",
+        ),
+        (
+            lambda plan: plan["compression"].update(candidatebits=[2]),
+            "compression.candidatebits: unknown key; did you mean 'candidate_bits'?",
+        ),
+        (
+            lambda plan: plan["compression"].update(target="cpu", fixed_bits=8),
+            "compression: compression.fixed_bits=8: ",
+        ),
+        (
+            lambda plan: plan["indicators"]["trained"].update(max_step=1),
+            "indicators.trained.max_step: unknown key; did you mean 'max_steps'?",
+        ),
+        (
+            lambda plan: plan["indicators"]["trained"].update(where="training"),
+            'indicators.trained: compression.importance.data_fraction: needs "where": "init"',
+        ),
     ],
 )
 def test_what_would_only_show_in_a_cell_is_named_at_once(loaded, edit, fault: str):
     with pytest.raises(ConfigError) as caught:
         loaded(edit)
     assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "fault"), [("{", "cannot be read as JSON"), (None, "no such file")])
+def test_a_config_that_cannot_be_read_is_named(sample, tmp_path, text, fault: str):
+    if text:
+        (tmp_path / "plan.json").write_text(text, "utf-8")
+    with pytest.raises(ArtifactError, match=f"plan.json: {fault}"):
+        sample("plan").Plan.load(tmp_path / "plan.json")
+
+
+def test_a_config_that_is_no_object_is_named(sample, tmp_path):
+    (tmp_path / "plan.json").write_text("[]", "utf-8")
+    with pytest.raises(ConfigError, match=r"config=\[\]: must be of type object"):
+        sample("plan").Plan.load(tmp_path / "plan.json")
 
 
 def test_a_text_may_be_one_line_or_several(loaded):
