@@ -41,6 +41,11 @@ class CellFiles:
         path = self._cell_path(method, budget, seed)
         return Cell.from_dict(load_json(path, _CELL_SCHEMA)) if path.exists() else None
 
+    def final_choices(self) -> list[Cell]:
+        """Returns the saved cells that no further run chooses again: those that are done or infeasible."""
+        cells = [Cell.from_dict(load_json(path, _CELL_SCHEMA)) for path in self.folder.glob("cells/*/*.json")]
+        return [cell for cell in cells if cell.is_final]
+
     def policy_path(self, cell: Cell) -> Path:
         """Returns the file of the cell's policy, which is written if it is not there."""
         path = self.folder / "policies" / f"{_digest(cell)}.json"

@@ -150,6 +150,11 @@ def with_policy(setting: Setting, cell: Cell, policy: BitPolicy, cost: SearchCos
     return dataclasses.replace(cell, bits=dict(policy.bits), figures=figures)
 
 
+def finished_indicators(out: Path) -> set[str]:
+    """Returns the names of the indicators that some seed has."""
+    return {path.parent.name.rpartition("-s")[0] for path in out.glob("indicators/*/cost.json")}
+
+
 def indicator_folder(setting: Setting, name: str, seed: int) -> Path:
     """Returns where the indicators of a seed are kept."""
     return setting.out / "indicators" / f"{name}-s{seed}"

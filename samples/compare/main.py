@@ -34,8 +34,18 @@ from llt_nncf.artifacts.indicator_table import INDICATORS_SCHEMA
 from llt_nncf.artifacts.json_file import load_json
 from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.errors import ConfigError
+from llt_nncf.errors import LltError
 
 _FLOAT_SCHEMA = "llt_nncf.comparison_float/1"
+
+
+def count(text: str) -> int:
+    """Reads a number of at least 1."""
+    value = int(text)
+    if value < 1:
+        msg = f"{text} is given, and must be at least 1"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -45,28 +55,36 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of the data set")
     parser.add_argument("--weights", type=Path, help=".safetensors file of the float model; random ones by default")
     parser.add_argument("--out", type=Path, help="folder of all files; out/ and the config's name by default")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, which share the cores")
+    parser.add_argument("--workers", type=count, default=os.cpu_count(), help="processes, which share the cores")
     parser.add_argument("--seeds", type=int, nargs="+", help="these seeds of the config only")
     parser.add_argument("--methods", nargs="+", help="these methods of the config only")
     parser.add_argument("--budgets", nargs="+", help="these budgets of the config only")
     parser.add_argument("--device", default="cpu", help="cpu or cuda, to train on; rivals choose on the CPU")
-    parser.add_argument("--train-samples", type=int, help="so many of the training set only")
-    parser.add_argument("--test-samples", type=int, help="so many of the test set only")
+    parser.add_argument("--train-samples", type=count, help="so many of the training set only")
+    parser.add_argument("--test-samples", type=count, help="so many of the test set only")
     parser.add_argument("--report-only", action="store_true", help="report what is finished, and do nothing else")
     options = parser.parse_args(arguments)
-    if options.workers < 1:
-        parser.error("--workers must be at least 1")
     if options.device != "cpu" and not torch.cuda.is_available():
         parser.error(f"--device {options.device}: PyTorch finds no GPU here")
     return options
 
 
-def float_top1(setting: Setting) -> float:
-    """Returns the float model's accuracy, which is measured once."""
+def float_top1(setting: Setting, *, report_only: bool) -> float:
+    """
+    Returns the float model's accuracy, which is measured once, and keeps the plan, now that there are data and a model.
+
+    :raises ConfigError: If the folder has results of another plan, or none to report.
+    """
     path = setting.out / "float.json"
-    if not path.exists():
-        save_json(path, _FLOAT_SCHEMA, {"top1": setting.top1(setting.float_model())})
-    return load_json(path, _FLOAT_SCHEMA)["top1"]
+    is_known = path.exists()
+    if report_only and not is_known:
+        msg = f"{setting.out} has no results yet; leave out --report-only."
+        raise ConfigError(msg)
+    top1 = load_json(path, _FLOAT_SCHEMA)["top1"] if is_known else setting.top1(setting.float_model())
+    keep_plan(setting, only_compare=report_only)
+    if not is_known:
+        save_json(path, _FLOAT_SCHEMA, {"top1": top1})
+    return top1
 
 
 def indicators(setting: Setting) -> dict[str, Any]:
@@ -112,9 +130,8 @@ def main(arguments: list[str] | None = None) -> Comparison:
     where = {"data": options.data, "weights": options.weights, "device": options.device}
     setting = Setting(plan, out, **where, train_samples=options.train_samples, test_samples=options.test_samples)
     keys = selected(plan, options)
-    keep_plan(setting, compare_weights=not options.report_only)
     console = Console()
-    top1 = float_top1(setting)
+    top1 = float_top1(setting, report_only=options.report_only)
     console.print(f"Float model: top-1 {top1:.2f} %. {len(keys)} cells.")
     provenance = made_with(options, out)
     failed = {} if options.report_only else run(setting, keys, workers=options.workers, console=console)
@@ -138,4 +155,7 @@ def main(arguments: list[str] | None = None) -> Comparison:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LltError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

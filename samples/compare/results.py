@@ -8,8 +8,6 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from llt_nncf.artifacts.json_file import load_json
-from llt_nncf.artifacts.json_file import parsing
 from llt_nncf.artifacts.json_file import save_json
 from llt_nncf.errors import ArtifactError
 
@@ -44,6 +42,11 @@ class Cell:
     figures: Mapping[str, float] = field(default_factory=dict)
     bits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     losses: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another run would not try again."""
+        return self.status in ("done", "infeasible")
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Cell":
@@ -92,16 +95,3 @@ class Comparison:
     def save(self, path: Path | str) -> Path:
         """Saves it as ``results.json``, whole or not at all."""
         return save_json(path, _SCHEMA, asdict(self))
-
-    @classmethod
-    def load(cls, path: Path | str) -> "Comparison":
-        """
-        Loads ``results.json``.
-
-        :raises ArtifactError: If it is missing or no comparison.
-        """
-        content = load_json(path, _SCHEMA)
-        with parsing(path, "a comparison"):
-            cells = [Cell.from_dict(cell) for cell in content.pop("cells")]
-            planned = [(method, budget, seed) for method, budget, seed in content.pop("planned")]
-            return cls(**content, planned=planned, cells=cells)

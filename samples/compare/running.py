@@ -60,9 +60,7 @@ def _indicators_of(setting: Setting, key: Key) -> tuple[str, int]:
 
 def _choices(files: CellFiles, keys: Sequence[Key]) -> list[Key]:
     """The cells that have no answer yet, or one that another run may change."""
-    return [
-        key for key in keys if (choice := files.load_choice(*key)) is None or choice.status in ("missing", "failed")
-    ]
+    return [key for key in keys if (choice := files.load_choice(*key)) is None or not choice.is_final]
 
 
 def _trainings(files: CellFiles, keys: Sequence[Key]) -> list[list[Key]]:

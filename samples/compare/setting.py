@@ -14,11 +14,13 @@ import llt_nncf.register  # noqa: F401  registers llt_quantization; before nncf.
 import torch
 from datasets import DatasetInfo
 from datasets import evenly_spread
+from datasets import fingerprint
 from datasets import load_dataset
 from models import build_model
 from nncf import NNCFConfig
 from nncf.torch import create_compressed_model
 from nncf.torch import register_default_init_args
+from plan import ANY_POLICY
 from plan import Plan
 from torch import Tensor
 from torch import nn
@@ -54,8 +56,18 @@ class Setting:
     device: str = "cpu"
 
     @cached_property
+    def _whole_datasets(self) -> tuple[Dataset, Dataset, DatasetInfo]:
+        return load_dataset(self.plan.dataset, self.data)
+
+    @property
+    def data_fingerprint(self) -> dict[str, Any]:
+        """What tells the data from others, by ``train`` and ``test``."""
+        train, test, _ = self._whole_datasets
+        return {"train": fingerprint(train), "test": fingerprint(test)}
+
+    @cached_property
     def _datasets(self) -> tuple[Dataset, Dataset, DatasetInfo]:
-        train, test, info = load_dataset(self.plan.dataset, self.data)
+        train, test, info = self._whole_datasets
         return evenly_spread(train, self.train_samples), evenly_spread(test, self.test_samples), info
 
     def loader(self, seed: int) -> DataLoader:
@@ -95,8 +107,7 @@ class Setting:
 
     def write_indicators(self, importance: dict[str, Any], folder: Path, seed: int) -> None:
         """Leaves the layers and their indicators in ``folder``; the budget is one that every policy meets."""
-        budget = {"bitops_as": {"weight_bits": 8, "activation_bits": 8}}
-        self.compress({"importance": importance, "budget": budget, "artifacts_dir": str(folder)}, seed)
+        self.compress({"importance": importance, "budget": ANY_POLICY, "artifacts_dir": str(folder)}, seed)
 
     @cached_property
     def layers(self) -> LayerTable:

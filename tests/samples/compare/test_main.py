@@ -153,6 +153,14 @@ def test_options_that_name_what_is_not_there_are_refused(sample, folder, options
         main.selected(main.Plan.load(parsed.config), parsed)
 
 
+@pytest.mark.parametrize("option", ["--train-samples", "--test-samples", "--workers"])
+@pytest.mark.parametrize("value", ["0", "-5"])
+def test_numbers_below_one_are_refused(sample, capsys, option: str, value: str):
+    with pytest.raises(SystemExit):
+        sample("main").parse(["--config", "plan.json", f"{option}={value}"])
+    assert f"argument {option}: {value} is given, and must be at least 1" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="children of a process are read from /proc")
 def test_workers_end_with_the_run_that_started_them(folder):
     run = subprocess.Popen(command(folder, "killed"), env=ENVIRONMENT, stdout=subprocess.DEVNULL)
