@@ -10,6 +10,7 @@ from llt_nncf.artifacts.file_reading import check_zip as check_zip
 from llt_nncf.artifacts.file_reading import reading as reading
 from llt_nncf.artifacts.indicator_table import IndicatorTable as IndicatorTable
 from llt_nncf.artifacts.json_file import load_json as load_json
+from llt_nncf.artifacts.json_file import read_json as read_json
 from llt_nncf.artifacts.json_file import save_json as save_json
 from llt_nncf.artifacts.json_file import write_atomically as write_atomically
 from llt_nncf.artifacts.layer_table import FLOAT_INPUT as FLOAT_INPUT

@@ -1,14 +1,47 @@
-"""The comparison that the sample ends with: its figures, and their table."""
+"""The comparison that the sample ends with: the uniform policy in it, its figures, and their table."""
 
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import ValidationReport
 from llt_nncf.cost import PolicyCost
+
+
+def uniform_policy(table: LayerTable, budget: Mapping[str, Any], found: BitPolicy) -> BitPolicy | None:
+    """
+    Returns the uniform policy to compare with: the one that the budget names, or the dearest that costs no more BitOPs.
+
+    Of those that cost the same it is the one whose weights and activations have the least different bits.
+
+    :param table: The layers.
+    :param budget: The config's.
+    :param found: The policy with the learned bits.
+    :return: ``None`` if no pair of bits that all layers may have costs so little.
+    """
+    pairs = product(_common(row.weight_bits for row in table.layers), _common(r.activation_bits for r in table.layers))
+    policies = {(w, a): BitPolicy.uniform(table, weight_bits=w, activation_bits=a) for w, a in pairs}
+    named = tuple(budget.get("bitops_as", {}).get(key) for key in ("weight_bits", "activation_bits"))
+    if named in policies:
+        return policies[named]
+    bitops = {pair: PolicyCost.from_policy(policy, table).bitops for pair, policy in policies.items()}
+    fitting = [pair for pair in policies if bitops[pair] <= PolicyCost.from_policy(found, table).bitops]
+    best = max(fitting, key=lambda pair: (bitops[pair], -abs(pair[0] - pair[1]), pair[1]), default=None)
+    return None if best is None else policies[best]
+
+
+def _common(candidates: Iterable[Sequence[int]]) -> set[int]:
+    """Bits that everything that is searched may have; if nothing is, any do for it."""
+    searched = [set(bits) for bits in candidates if len(bits) > 1]
+    return set.intersection(*searched) if searched else {8}
 
 
 def float_row(report: ValidationReport, table: LayerTable, out: Path) -> dict[str, Any]:
@@ -53,7 +86,8 @@ def _file_size(path: Path, report: ValidationReport) -> dict[str, float]:
 
 def print_rows(rows: dict[str, dict[str, Any]], console: Console) -> None:
     """Prints the final table, a column per model so that it fits into 80 columns."""
-    table = Table(title="Float, uniform at the same BitOPs, and learned bits", title_justify="left", title_style="bold")
+    title = "Float, uniform at the same BitOPs, and learned bits" if "uniform" in rows else "Float and learned bits"
+    table = Table(title=title, title_justify="left", title_style="bold")
     for heading in ("", *rows):
         table.add_column(heading, justify="right" if heading else "left")
     lines = [

@@ -23,6 +23,9 @@ from checkpoint import Checkpoint
 from comparison import float_row
 from comparison import print_rows
 from comparison import quantized_row
+from comparison import uniform_policy
+from config_file import load_config
+from datasets import DATASETS
 from datasets import evenly_spread
 from datasets import load_dataset
 from models import build_model
@@ -35,11 +38,9 @@ from torch import Tensor
 from torch import nn
 from torch.utils.data import DataLoader
 
-from llt_nncf.artifacts import BitPolicy
-from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import ValidationReport
 from llt_nncf.artifacts import write_atomically
-from llt_nncf.cost import PolicyCost
+from llt_nncf.errors import LltError
 from llt_nncf.pipeline import deploy
 from llt_nncf.validation import print_report
 
@@ -49,7 +50,7 @@ warnings.filterwarnings("ignore", "The 'nncf.torch", FutureWarning)
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--dataset", default="digits", choices=["digits", "fashion-mnist", "cifar10", "imagefolder"])
+    parser.add_argument("--dataset", default="digits", choices=DATASETS)
     parser.add_argument("--data", help="folder of the dataset; digits needs none")
     parser.add_argument(
         "--model",
@@ -73,7 +74,23 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--min-agreement", type=float, default=0.99)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from what a run with the same --out has left")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.model is None:
+        options.model = {"digits": "digits-cnn", "imagefolder": "resnet18"}.get(options.dataset, "resnet20")
+    return options
+
+
+def make_checkpoints(options: argparse.Namespace, section: dict[str, Any]) -> list[Checkpoint]:
+    """All at once: what an older run has left shall not be gone on from, however far this one comes."""
+
+    def settings(*own: str) -> dict[str, Any]:
+        names = ("dataset", "model", "image_size", "batch_size", "seed", *own)
+        return {f"--{name.replace('_', '-')}": getattr(options, name) for name in names}
+
+    stages = {"float.pt": settings("float_epochs", "float_lr")}
+    for name in ("checkpoint.pt", "uniform/checkpoint.pt"):
+        stages[name] = {**settings("weights", "epochs", "lr"), "compression": section["compression"]}
+    return [Checkpoint(Path(options.out) / name, resume=options.resume, settings=own) for name, own in stages.items()]
 
 
 def train(
@@ -133,64 +150,49 @@ def compress(
     return ctrl, report
 
 
-def uniform_policy(table: LayerTable, budget: dict[str, Any], found: BitPolicy) -> BitPolicy:
-    """The uniform policy to compare with: the one the budget names, or the dearest that costs no more BitOPs."""
-    searched = next(layer for layer in table.layers if not layer.is_fixed)
-    if set(budget.get("bitops_as", {0: 0}).values()) <= set(searched.weight_bits):
-        return BitPolicy.uniform(table, **budget["bitops_as"])
-    limit = PolicyCost.from_policy(found, table).bitops
-    uniform = [BitPolicy.uniform(table, weight_bits=bits, activation_bits=bits) for bits in searched.weight_bits]
-    return next((p for p in uniform if PolicyCost.from_policy(p, table).bitops <= limit), uniform[-1])
-
-
 def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     """Runs everything, prints the table, and returns its figures by row."""
     options = parse(arguments)
-    out = Path(options.out)
-    # All at once: what an older run has left shall not be gone on from, however far this one comes.
-    names = ("float.pt", "checkpoint.pt", "uniform/checkpoint.pt")
-    of_float, of_learned, of_uniform = (Checkpoint(out / name, resume=options.resume) for name in names)
+    out, section = Path(options.out), load_config(options.config)
+    of_float, of_learned, of_uniform = make_checkpoints(options, section)
     torch.manual_seed(options.seed)
     train_set, test_set, info = load_dataset(options.dataset, options.data, image_size=options.image_size)
     generator = torch.Generator().manual_seed(options.seed)
     train_loader = DataLoader(train_set, options.batch_size, shuffle=True, drop_last=True, generator=generator)
     chosen = evenly_spread(test_set, options.validation_samples)
     validation = next(iter(DataLoader(chosen, batch_size=len(chosen))))
-    default_model = {"digits": "digits-cnn", "imagefolder": "resnet18"}.get(options.dataset, "resnet20")
-    model = build_model(
-        options.model or default_model,
-        num_classes=info.num_classes,
-        in_channels=info.sample_shape[0],
-        weights=options.weights,
-    )
+    shape = {"num_classes": info.num_classes, "in_channels": info.sample_shape[0]}
+    model = build_model(options.model, **shape, weights=options.weights)
     if options.weights is None:
         print("Float model")
         train(model, train_loader, of_float, epochs=options.float_epochs, lr=options.float_lr)
         write_atomically(out / "float.safetensors", partial(save_file, model.state_dict()))  # for --weights
-    section = dict(NNCFConfig.from_json(options.config))
     print("Learned bits: importance training, search, fine-tuning, export")
     ctrl, report = compress(model, section, options, train_loader, validation, out, of_learned)
-    policy_path = out / "uniform" / "given-policy.json"
-    uniform_policy(ctrl.table, section["compression"].get("budget", {}), ctrl.policy).save(policy_path)
-    given = {key: value for key, value in section["compression"].items() if key != "indicators"}
-    uniform_section = {**section, "compression": {**given, "policy": str(policy_path)}}
-    print("Uniform bits: fine-tuning, export")
-    uniform_run = compress(model, uniform_section, options, train_loader, validation, out / "uniform", of_uniform)
-
+    rows = {"float": float_row(report, ctrl.table, out)}
     console = Console()
     print_report(report, console)
-    if not uniform_run[1].passed:
-        print_report(uniform_run[1], console)
-    rows = {
-        "float": float_row(report, ctrl.table, out),
-        "uniform": quantized_row(*uniform_run, out / "uniform"),
-        "llt": quantized_row(ctrl, report, out),
-    }
+    uniform = uniform_policy(ctrl.table, section["compression"].get("budget", {}), ctrl.policy)
+    if uniform is None:
+        print("No uniform bits to compare with: none that all layers may have cost as little")
+    else:
+        policy_path = uniform.save(out / "uniform" / "given-policy.json")
+        given = {key: value for key, value in section["compression"].items() if key != "indicators"}
+        uniform_section = {**section, "compression": {**given, "policy": str(policy_path)}}
+        print("Uniform bits: fine-tuning, export")
+        uniform_run = compress(model, uniform_section, options, train_loader, validation, out / "uniform", of_uniform)
+        rows["uniform"] = quantized_row(*uniform_run, out / "uniform")
+        if not uniform_run[1].passed:
+            print_report(uniform_run[1], console)
+    rows["llt"] = quantized_row(ctrl, report, out)
     print_rows(rows, console)
     console.print(f"Files: {out}")
     return rows
 
 
 if __name__ == "__main__":
-    results = main()
+    try:
+        results = main()
+    except LltError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
     sys.exit(0 if results["llt"]["passed"] else 1)

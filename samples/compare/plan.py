@@ -14,7 +14,7 @@ from models import check_name
 from plan_schema import PLAN_SCHEMA
 
 from llt_nncf.artifacts import LayerTable
-from llt_nncf.artifacts.json_file import read_json
+from llt_nncf.artifacts import read_json
 from llt_nncf.config import LltConfig
 from llt_nncf.config import SearchConfig
 from llt_nncf.config import budget_of_section

@@ -141,7 +141,7 @@ def dry_run(recipe: dict[str, Any], options: argparse.Namespace, device: torch.d
     model = build_model(recipe["model"], num_classes=CLASSES, in_channels=3, weights=options.weights).to(device)
     loaders = make_loaders(noise, noise, batch_size=options.dry_batch, seed=options.seed, workers=0)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Checkpoint(Path(folder) / "checkpoint.pt", resume=False)
+        checkpoint = Checkpoint(Path(folder) / "checkpoint.pt", resume=False, settings={})
         ctrl, _ = compress(model, loaders, criterion, short, Path(folder), checkpoint)
     console = Console(highlight=False)
     rows = print_recipe(ctrl, recipe, criterion.calls, options.dry_batch, console)
@@ -159,7 +159,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     recipe = load_recipe(options.config)
     if options.dry_run:
         return dry_run(recipe, options, device)
-    checkpoint = Checkpoint(options.out / "checkpoint.pt", resume=options.resume)
+    settings = {key: recipe[key] for key in RECIPE} | {"--weights": options.weights, "--seed": options.seed}
+    checkpoint = Checkpoint(options.out / "checkpoint.pt", resume=options.resume, settings=settings)
     form = {"image_size": recipe["input_info"]["sample_size"][-1], "normalization": recipe.get("normalization")}
     train_set, val_set, info = load_dataset("imagefolder", options.data, **form)
     how = {"batch_size": recipe["batch_size"], "seed": options.seed, "workers": options.workers}
