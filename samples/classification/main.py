@@ -193,6 +193,6 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
 if __name__ == "__main__":
     try:
         results = main()
-    except LltError as error:
+    except (LltError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     sys.exit(0 if results["llt"]["passed"] else 1)

@@ -157,5 +157,5 @@ def main(arguments: list[str] | None = None) -> Comparison:
 if __name__ == "__main__":
     try:
         main()
-    except LltError as error:
+    except (LltError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

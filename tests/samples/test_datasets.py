@@ -9,6 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data import Subset
 
+from samples.classification.datasets import fingerprint
 from samples.classification.datasets import load_dataset
 
 CLASSES = [f"class{i}" for i in range(10)]
@@ -194,3 +195,17 @@ def test_bad_requests_name_what_is_allowed(tmp_path: Path):
             load_dataset(name)
         with pytest.raises(FileNotFoundError):
             load_dataset(name, tmp_path)
+
+
+def test_a_fingerprint_is_that_of_the_files_whatever_the_variation_and_changes_with_labels_and_images():
+    train, test, _ = load_dataset("digits")
+    state = torch.get_rng_state()
+    assert fingerprint(train) == fingerprint(load_dataset("digits")[0])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert fingerprint(test)["samples"] == 360
+    seen = {fingerprint(test)["sha256"]}
+    test.labels[1] += 1
+    seen.add(fingerprint(test)["sha256"])
+    test.images[0] += 1
+    seen.add(fingerprint(test)["sha256"])
+    assert len(seen) == 3
