@@ -12,6 +12,8 @@ import pytest
 from llt_nncf.allocation import allocate_bits
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.artifacts import Layer
+from llt_nncf.artifacts import LayerTable
 from llt_nncf.artifacts import PairScoreTable
 from llt_nncf.cost import Budget
 from llt_nncf.cost import Limit
@@ -297,3 +299,12 @@ def test_importing_the_search_imports_neither_torch_nor_nncf():
     code = "import sys, llt_nncf.allocation; print(sorted({'torch', 'nncf'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("value", [1e160, 1e-170])
+def test_a_power_that_is_no_float_is_refused(value):
+    table = LayerTable((Layer("a", 100, 10, "a", (4, 2), (8,)),))
+    indicators = IndicatorTable(table, {"a": {4: value, 2: 2 * value}}, {"a": {8: 0.1}}, "made up")
+    with pytest.raises(InvalidIndicatorError, match=r"'a' at 4 bits, .* to the power=2 is no float"):
+        allocate_bits(indicators, Budget(weight_mib=1.0), power=2.0)
+    assert allocate_bits(indicators, Budget(weight_mib=1.0)).policy.bits == {"a": (4, 8)}

@@ -9,6 +9,8 @@ from llt_nncf.allocation import allocate_bits
 from llt_nncf.artifacts import BitPolicy
 from llt_nncf.artifacts import CostTable
 from llt_nncf.artifacts import IndicatorTable
+from llt_nncf.artifacts import Layer
+from llt_nncf.artifacts import LayerTable
 from llt_nncf.cost import Budget
 from llt_nncf.errors import SearchOptionError
 
@@ -141,3 +143,10 @@ def test_axes_that_are_none_are_refused(axes, make_indicators):
 def test_all_points_of_two_limits_are_refused(make_indicators):
     with pytest.raises(SearchOptionError, match="gbitops, weight_mib together"):
         Frontier(make_indicators(0, (1,)), ["gbitops"], Budget(weight_mib=1.0)).corners()
+
+
+def test_a_range_ends_where_more_buys_nothing_though_more_bits_are_as_good():
+    table = LayerTable((Layer("a", 100, 10, "a", (8, 6, 4, 2), (8,)), Layer("b", 100, 10, "b", (8, 6, 4, 2), (8,))))
+    values = {8: 0.05, 6: 0.05, 4: 0.06, 2: 0.3}
+    indicators = IndicatorTable(table, {"a": values, "b": values}, {"a": {8: 0.1}, "b": {8: 0.1}}, "made up")
+    assert Frontier(indicators, ["average_weight_bits"]).reach("average_weight_bits") == (2.0, 6.0)

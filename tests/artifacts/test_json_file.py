@@ -108,3 +108,22 @@ def test_a_key_that_is_there_twice_is_refused_by_name(tmp_path: Path):
 def test_another_schema_is_refused_with_its_own_remedy(tmp_path: Path, schema: str, remedy: str):
     with pytest.raises(ArtifactError, match=remedy):
         load_json(save_json(tmp_path / "a.json", schema, {}), "test/1")
+
+
+def test_a_link_is_followed_and_a_mode_kept(tmp_path):
+    file, link = tmp_path / "file.txt", tmp_path / "link.txt"
+    file.write_text("old")
+    file.chmod(0o600)
+    link.symlink_to(file)
+    write_atomically(link, lambda temporary: temporary.write_text("new"))
+    assert link.is_symlink()
+    assert file.read_text() == "new"
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ArtifactError, match="pipe: is no file"):
+        write_atomically(pipe, lambda temporary: temporary.write_text("new"))
+    assert pipe.is_fifo()

@@ -86,3 +86,23 @@ def test_bad_input_gives_status_2_and_no_file(options, tmp_path, capsys):
 def test_status_3_if_nothing_fits_anywhere(tmp_path):
     options = ["--over", "weight_mib", "0.01", "0.02", "--points", "2", "-o", str(tmp_path / "f.json")]
     assert main(["frontier", str(INDICATORS), *options]) == 3
+
+
+def test_all_points_of_a_range(tmp_path):
+    assert run(tmp_path, "--over", "gbitops", 56, 56.1, "--all") == 0
+    points = json.loads((tmp_path / "frontier.json").read_text())["points"]
+    assert points
+    assert all(56 <= point["at"]["gbitops"] <= 56.1 for point in points)
+    assert run(tmp_path, "--over", "gbitops", "--all", "--points", 3) == 2
+
+
+def test_marks_of_one_name_are_told_apart_and_need_not_be_allowed(tmp_path, capsys):
+    paths = [tmp_path / name / "policy.json" for name in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(Path(POLICY).read_bytes())
+    marks = [argument for path in paths for argument in ("--mark", path)]
+    assert run(tmp_path, "--over", "gbitops", "--points", 2, *marks, "--weight-bits", "layer1.*=2") == 0
+    printed = capsys.readouterr().out
+    for path in paths:
+        assert f"{path}: gbitops 56.0346, objective 4.6174392" in printed

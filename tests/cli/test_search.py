@@ -241,3 +241,9 @@ def test_neither_torch_nor_nncf_nor_an_engine_is_imported(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_a_pattern_given_twice_is_refused(capsys):
+    options = ["--bitops-as", "4", "4", "--weight-bits", "layer1.*=2", "--weight-bits", "layer1.*=6,5"]
+    assert main(["search", INDICATORS, *options]) == 2
+    assert "--weight-bits: the pattern 'layer1.*' is given twice" in capsys.readouterr().err

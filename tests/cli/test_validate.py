@@ -149,3 +149,20 @@ def test_numbers_out_of_range_are_refused(folder, capsys, option, value):
 def test_inspect_takes_the_folder_too(folder, capsys):
     assert main(["inspect", str(folder), "--no-kernels"]) == 0
     assert "block.conv" in capsys.readouterr().out
+
+
+def test_a_folder_of_the_openvino_files_alone_is_inspected_and_validated(folder, tmp_path, capsys):
+    for name in ("model.xml", "model.bin", "reference.npz", "policy.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    assert main(["inspect", str(tmp_path), "--no-kernels"]) == 0
+    assert "block.conv" in capsys.readouterr().out
+    assert validate(tmp_path) == 0
+
+
+def test_names_in_square_brackets_are_printed_as_they_are(folder, tmp_path, capsys):
+    score = tmp_path / "score.py"
+    score.write_text("def score(outputs, labels):\n    return {'AP[small]': 0.5, 'f1[/micro]': 0.25}\n")
+    assert validate(folder, "--data", folder / "data.npz", "--accuracy", f"{score}:score") == 0
+    printed = capsys.readouterr().out
+    assert "AP[small]" in printed
+    assert "f1[/micro]" in printed

@@ -126,7 +126,7 @@ def test_a_limit_that_is_not_positive_and_finite_is_refused_by_name(name, value)
 
 @pytest.mark.parametrize("value", [(3,), (3, 0), (3, 4.5), (3, 4, 5), 3, (3, True)], ids=str)
 def test_a_pair_of_bits_that_is_none_is_refused(value):
-    with pytest.raises(BudgetError, match="bitops_as=.* must be a pair of positive integers"):
+    with pytest.raises(BudgetError, match="bitops_as=.* must be a pair of integers from 1 to 64"):
         Budget(bitops_as=value)
 
 
@@ -138,3 +138,21 @@ def test_a_budget_without_a_limit_is_refused_and_told_what_there_is():
 def test_all_faults_are_reported_at_once():
     with pytest.raises(BudgetError, match=r"gbitops=-1.*weight_mib=0"):
         Budget(gbitops=-1, weight_mib=0)
+
+
+@pytest.mark.parametrize("name", ["gbitops", "bitops_as", "latency_ms", "tables"])
+def test_a_cost_table_named_as_a_field_of_the_budget_is_refused(name):
+    table = CostTable(name, "mJ", {layer.name: dict.fromkeys(PAIRS, 1.0) for layer in TABLE.layers})
+    with pytest.raises(BudgetError, match=f"a cost table is named '{name}'"):
+        Budget(tables=((table, 8.0),))
+
+
+def test_costs_too_small_to_count_are_refused():
+    table = CostTable("energy", "mJ", {layer.name: dict.fromkeys(PAIRS, 1e-300) for layer in TABLE.layers})
+    with pytest.raises(BudgetError, match="'energy' add up to 3e-300: give them in another unit"):
+        Budget(tables=((table, 8.0),)).limits(TABLE)
+
+
+def test_bits_of_no_integer_are_refused():
+    with pytest.raises(BudgetError, match="integers from 1 to 64"):
+        Budget(bitops_as=(10**9, 10**12))

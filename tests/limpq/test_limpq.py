@@ -142,3 +142,16 @@ def test_a_model_that_does_not_fit_gives_status_2(options, published, tmp_path, 
     out = str(tmp_path / "indicators.json")
     assert main(["import-limpq", str(tmp_path / "resnet50.pkl"), *options, "-o", out]) == 2
     assert capsys.readouterr().err.startswith("llt-nncf import-limpq: ArtifactError: ")
+
+
+def test_a_regnet_is_surveyed_and_what_is_no_classifier_refused():
+    assert len(survey_torchvision("regnet_y_400mf", image_size=64)) > 50
+    for name in ("fcn_resnet50", "raft_small", "no_such_model"):
+        with pytest.raises(ArtifactError, match=f"--model {name}: torchvision has no such classifier"):
+            survey_torchvision(name)
+
+
+def test_a_layer_with_and_without_the_prefix_is_refused():
+    rows = {"conv": {4: 0.1, 2: 0.2}, "module.conv": {4: 0.3, 2: 0.4}}
+    with pytest.raises(ArtifactError, match="weight has 'conv' with and without 'module.'"):
+        convert_indicators({"weight": rows, "act": rows}, survey_torchvision("resnet18"))
