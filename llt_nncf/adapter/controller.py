@@ -238,7 +238,6 @@ class LltQuantizationController(QuantizationController):
 
     def _best_by(self, evaluate: Callable[[BitPolicy], float], allocation: Allocation) -> BitPolicy:
         """The policy of the least result; bits and batch norms are afterwards as they were before."""
-        bits = {quantizer: quantizer.num_bits for quantizer in self.quantizers.all()}
         applied = list(self._applied)
         buffers = ModelBuffers([self.model], self.quantizers)
         before = buffers.copies()
@@ -250,11 +249,10 @@ class LltQuantizationController(QuantizationController):
             return math.isnan(loss), loss
 
         try:
-            return min(allocation.ranking, key=measured).policy
+            with self.quantizers.keeping_bits():
+                return min(allocation.ranking, key=measured).policy
         finally:
             buffers.put_back(before)
-            for quantizer, num_bits in bits.items():
-                quantizer.num_bits = num_bits
             self._applied = applied
             if not applied:
                 self._take_out_of_force()

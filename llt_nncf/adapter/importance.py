@@ -179,8 +179,7 @@ def importance_passes(
                 yield name
     finally:
         # What is evaluated or saved between the steps shall not be the policy that came last.
-        for quantizer in quantizers.all():
-            quantizer.num_bits = max(quantizer.candidate_bits)
+        quantizers.to_highest_bits()
 
 
 def adapt_batch_norms(model: NNCFNetwork, nncf_config: NNCFConfig) -> None:

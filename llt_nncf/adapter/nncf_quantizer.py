@@ -18,8 +18,7 @@ from llt_nncf.errors import InvalidTensorError
 from llt_nncf.errors import StageError
 from llt_nncf.functional import integer_range
 from llt_nncf.functional import min_max_step_size
-from llt_nncf.indicators import exchanging
-from llt_nncf.indicators import rank_count
+from llt_nncf.indicators import take_from_first_rank
 from llt_nncf.quantizers import SwitchableQuantizer
 
 # NNCF chooses the quantizer class by the mode of its spec; this mode is ours.
@@ -152,11 +151,8 @@ class NncfSwitchableQuantizer(BaseQuantizer):
         self.core.has_range = True
 
     def broadcast_initialized_params(self, src: int = 0) -> None:
-        if rank_count() > 1:
-            with exchanging():
-                for tensor in self.core.state_dict().values():
-                    torch.distributed.broadcast(tensor, src=src)
-            self.core.refresh_mirrors()
+        take_from_first_rank(self.core.state_dict().values())
+        self.core.refresh_mirrors()
 
     def get_quantizer_config(self) -> QuantizerConfig:
         return QuantizerConfig(

@@ -16,10 +16,9 @@ from llt_nncf.indicators.plugin import registered_indicators as registered_indic
 from llt_nncf.indicators.plugin import score_pairs as score_pairs
 from llt_nncf.indicators.policy_rounds import policy_rounds as policy_rounds
 from llt_nncf.indicators.quantizer_set import QuantizerSet as QuantizerSet
-from llt_nncf.indicators.rank_exchange import exchanging as exchanging
 from llt_nncf.indicators.rank_exchange import is_first_rank as is_first_rank
 from llt_nncf.indicators.rank_exchange import made_by_first_rank as made_by_first_rank
-from llt_nncf.indicators.rank_exchange import rank_count as rank_count
+from llt_nncf.indicators.rank_exchange import take_from_first_rank as take_from_first_rank
 from llt_nncf.indicators.ranking import ranking_tau as ranking_tau
 from llt_nncf.indicators.scalar_loss import scalar_loss as scalar_loss
 from llt_nncf.indicators.start_step_sizes import start_step_sizes as start_step_sizes

@@ -64,15 +64,9 @@ def score_pairs(name: str, model: nn.Module, batches: Iterable[Any], quantizers:
     :param quantizers: The quantizers.
     :raises InvalidIndicatorError: If it returns something else than scores of these layers.
     """
-    bits = {quantizer: quantizer.num_bits for quantizer in quantizers.all()}
-    try:
-        for quantizer in bits:
-            quantizer.num_bits = max(quantizer.candidate_bits)
-        with training_mode(model, False):
-            scores = _plugins[name](model, batches, quantizers)
-    finally:
-        for quantizer, num_bits in bits.items():
-            quantizer.num_bits = num_bits
+    with quantizers.keeping_bits(), training_mode(model, False):
+        quantizers.to_highest_bits()
+        scores = _plugins[name](model, batches, quantizers)
     if not isinstance(scores, PairScoreTable) or scores.table != quantizers.table:
         msg = f"The indicator {name!r} must return a PairScoreTable of quantizers.table, and returned {scores!r:.80}."
         raise InvalidIndicatorError(msg)

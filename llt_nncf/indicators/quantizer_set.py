@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -46,6 +47,21 @@ class QuantizerSet:
         """Yields every quantizer, weights first, in the order of the table."""
         yield from self.weights.values()
         yield from self.activations.values()
+
+    def to_highest_bits(self) -> None:
+        """Switches every quantizer to its highest candidate."""
+        for quantizer in self.all():
+            quantizer.num_bits = max(quantizer.candidate_bits)
+
+    @contextmanager
+    def keeping_bits(self) -> Iterator[None]:
+        """Switches every quantizer back in the end."""
+        bits = {quantizer: quantizer.num_bits for quantizer in self.all()}
+        try:
+            yield
+        finally:
+            for quantizer, num_bits in bits.items():
+                quantizer.num_bits = num_bits
 
     def uniform_bits(self, candidate_bits: Sequence[int]) -> tuple[int, ...]:
         """
