@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -193,9 +194,12 @@ class Frontier:
         :raises ArtifactError: If it does not fit the layers.
         """
         policy.check(self._search.indicators.table)
-        free = replace(self._search, restrictions=Restrictions()).problem(self._limits)
-        choice = free.choice(policy.bits)
-        return self._used(choice), free.objective(choice)
+        choice = self._unrestricted.choice(policy.bits)
+        return self._used(choice), self._unrestricted.objective(choice)
+
+    @cached_property
+    def _unrestricted(self) -> ChoiceProblem:
+        return replace(self._search, restrictions=Restrictions()).problem(self._limits)
 
     def _limits_at(self, point: Mapping[str, Any]) -> list[Limit]:
         return replace(self._budget, **point).limits(self._search.indicators.table)

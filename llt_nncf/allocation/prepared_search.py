@@ -82,20 +82,21 @@ def prepare_search(
 
 
 def _raised(rows: Mapping[str, Mapping[int, float]], power: float) -> dict[str, dict[int, float]]:
-    result = {name: {bits: _power(value, power) for bits, value in values.items()} for name, values in rows.items()}
-    for name, values in result.items():
-        for bits, value in values.items():
-            if rows[name][bits] > 0 and not 0 < value < math.inf:
-                msg = (
-                    f"The indicator of {name!r} at {bits} bits, {rows[name][bits]:.3g}, to the power={power:g} is no "
-                    "float: multiply all indicators by one factor, or take power 1."
-                )
-                raise InvalidIndicatorError(msg)
-    return result
+    return {
+        name: {bits: _power(value, power, f"{name!r} at {bits} bits") for bits, value in values.items()}
+        for name, values in rows.items()
+    }
 
 
-def _power(value: float, power: float) -> float:
+def _power(value: float, power: float, where: str) -> float:
     try:
-        return value**power
+        result = value**power
     except OverflowError:
-        return math.inf
+        result = math.inf
+    if value > 0 and not 0 < result < math.inf:
+        msg = (
+            f"The indicator of {where}, {value:.3g}, to the power={power:g} is no float: multiply all indicators by "
+            "one factor, or take power 1."
+        )
+        raise InvalidIndicatorError(msg)
+    return result

@@ -125,6 +125,11 @@ class LayerTable:
         if faults:
             raise ArtifactError("Layer table: " + "; ".join(faults) + ".")
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether nothing is chosen at any layer."""
+        return all(layer.is_fixed for layer in self.layers)
+
     @cached_property
     def by_name(self) -> dict[str, Layer]:
         """The rows by layer name."""

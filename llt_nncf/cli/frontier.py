@@ -92,8 +92,8 @@ def run(options: argparse.Namespace) -> int:
         outliers=options.outliers,
     )
     if options.all:
-        first, last = _range(options.over[0]) if len(options.over[0]) > 1 else (-np.inf, np.inf)
-        points = [point for point in frontier.corners() if min(first, last) <= point.at[axes[0]] <= max(first, last)]
+        low, high = sorted(_range(options.over[0])) if len(options.over[0]) > 1 else (-np.inf, np.inf)
+        points = [point for point in frontier.corners() if low <= point.at[axes[0]] <= high]
     else:
         values = {over[0]: _values(frontier, over, n) for over, n in zip(options.over, counts, strict=True)}
         points = frontier.trace(values, tolerance=options.tolerance, time_limit_s=options.time_limit_s)

@@ -13,6 +13,7 @@ class LimitShare:
     One limit.
 
     :param name: The budget's field, or the name of its cost table.
+    :param given: What the user wrote there, for example ``12.2``.
     :param unit: Unit of ``used`` and ``allowed``.
     :param used: What the policy reaches.
     :param allowed: What the budget asks for, rounded to whole BitOPs, bits or units of the table.
@@ -21,6 +22,7 @@ class LimitShare:
     """
 
     name: str
+    given: str
     unit: str
     used: float
     allowed: float
@@ -39,6 +41,6 @@ def limit_shares(budget: Budget, policy: BitPolicy, table: LayerTable) -> tuple[
     result = []
     for limit in budget.limits(table):
         total = int(sum(limit.cost(layer, *policy.bits[layer.name]) for layer in table.layers))
-        allowed = limit.in_unit(limit.limit)
-        result.append(LimitShare(limit.name, limit.unit, limit.in_unit(total), allowed, total / max(limit.limit, 1)))
+        used, allowed = limit.in_unit(total), limit.in_unit(limit.limit)
+        result.append(LimitShare(limit.name, limit.given, limit.unit, used, allowed, total / max(limit.limit, 1)))
     return tuple(result)

@@ -90,8 +90,7 @@ def deploy(
         policy.save(folder / "policy.json")
         controller.table.save(folder / "layers.json")
         plot_bits(controller.table, policy, folder / "bits.png")
-        is_fixed = all(layer.is_fixed for layer in controller.table.layers)
-        if controller.indicators is not None and not is_fixed:
+        if controller.indicators is not None and not controller.table.is_fixed:
             plot_indicators(controller.indicators, folder / "indicators.png")
         report = validate(
             folder / "reference.npz",

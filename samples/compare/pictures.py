@@ -97,7 +97,7 @@ def _indicators(comparison: Comparison) -> Iterator[Picture]:
     for name, content in comparison.indicators.items():
         where = f"indicators {name!r} of the comparison"
         indicators = IndicatorTable.from_dict(content, LayerTable.from_dict(content, where), where)
-        if not all(layer.is_fixed for layer in indicators.table.layers):
+        if not indicators.table.is_fixed:
             caption = f"Indicators {name!r} of the first seed: {indicators.source}."
             draw = partial(plot_indicators, indicators)
             yield Picture(f"indicators_{_file_name(name)}", "indicators", caption, draw)

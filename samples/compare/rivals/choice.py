@@ -73,8 +73,8 @@ def is_within(policy: BitPolicy, table: LayerTable, budget: Budget) -> bool:
 
 def share_note(policy: BitPolicy, table: LayerTable, budget: Budget) -> str:
     """Says what of each limit the policy uses."""
-    rows = zip(budget.limits(table), limit_shares(budget, policy, table), strict=True)
-    parts = [f"{limit.name} {limit.given}: {100 * row.share:.2f} % of the limit" for limit, row in rows]
+    rows = limit_shares(budget, policy, table)
+    parts = [f"{row.name} {row.given}: {100 * row.share:.2f} % of the limit" for row in rows]
     return f"Uses {', '.join(parts)}."
 
 
